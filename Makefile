@@ -1,0 +1,33 @@
+# Two commands on a fresh machine with Python 3.11+ and make: `make demo` and `make test`.
+# Both make .venv and install what they need; a second run starts at once.
+
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/.ready
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint unit chaos clean
+
+demo: $(READY)   ## the whole story on a year of real departures
+	$(BIN)/understudy demo $(DEMO_ARGS)
+
+test: lint unit  ## everything that must hold before a change lands
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest -n 2 -m "not slow" $(TEST_ARGS)
+
+chaos: $(READY)  ## the faults, many times over
+	$(BIN)/pytest -m slow $(TEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis understudy-data
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,test]"
+	touch $(READY)

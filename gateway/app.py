@@ -1,0 +1,113 @@
+"""The composition root of a gateway worker: every part is made here, given what it needs, and taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version as version_of
+
+import structlog
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+
+from gateway.clock import JournalClock, server_now_us
+from gateway.config import Settings
+from gateway.desk import JournalDesk
+from gateway.front import Front
+from gateway.journal import Appender, GroupAppender, LoopAppender, open_ledger, open_reader, open_writer
+from gateway.lineup import Lineups
+from gateway.predictor import Predictor
+from gateway.pulse import Pulse
+from gateway.routes import admin, health, oip, outcomes, predict
+from gateway.routes.parts import Parts
+from gateway.routes.problems import handlers
+from registry.store import Registry
+
+VERSION = version_of("understudy")
+
+
+@asynccontextmanager
+async def worker(settings: Settings, door: Front) -> AsyncIterator[Parts]:
+    """The parts of one worker, for as long as it serves.
+
+    Taken down in this order: no more requests, those that were taken are answered, the journal is closed.
+    """
+    store, loop = settings.folder, asyncio.get_running_loop()
+    registry = Registry.open(store, now=lambda: datetime.now(UTC))
+    clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
+    clock.refresh(registry)
+    lineups = Lineups(registry, settings.server.max_rows)
+    lineups.refresh()
+    first_ledger = open_ledger(store, settings.journal)
+    writer = open_writer(store, settings.journal, first_ledger, kind="gateway", now_us=server_now_us())
+    first_ledger.close()
+    appender: Appender = GroupAppender(writer, loop) if settings.journal.durability == "power" else LoopAppender(writer)
+    desk = JournalDesk(
+        lambda: open_ledger(store, settings.journal), lambda: open_reader(store), writer.writer, lineups, clock
+    )
+    predictor = Predictor(lineups, appender, writer.writer, clock, max_waiting_rows=settings.server.max_waiting_rows)
+    pulse = Pulse(
+        registry, lineups, clock, appender, predictor,
+        poll_s=settings.poll_s, heartbeat_s=settings.journal.heartbeat_s,
+    )  # fmt: skip
+    pulse.start()
+    try:
+        yield Parts(settings, door, registry, lineups, clock, predictor, desk, pulse)
+    finally:
+        door.draining = True
+        await drained(predictor, settings.server.drain_s)
+        await pulse.stop()
+        predictor.close()
+        desk.close()
+        appender.close()
+        registry.close()
+
+
+async def drained(predictor: Predictor, within_s: float) -> None:
+    """Wait until every request that was taken is answered, at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await predictor.idle()
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The ASGI application of one worker."""
+    log = structlog.get_logger("gateway") if settings.logs.requests else None
+    door = Front(log)
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with worker(settings, door) as parts:
+            app.state.parts = parts
+            yield
+
+    def parts(state: State) -> Parts:
+        made: Parts = state.parts
+        return made
+
+    def release() -> str:
+        return VERSION
+
+    return Litestar(
+        route_handlers=[
+            predict.predict, predict.read_prediction, predict.read_predictions, outcomes.take_outcomes,
+            oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
+            health.livez, health.readyz, *admin.HANDLERS,
+        ],
+        dependencies={
+            "parts": Provide(parts, sync_to_thread=False),
+            "release": Provide(release, sync_to_thread=False),
+        },
+        lifespan=[lifespan],
+        exception_handlers=handlers(door),
+        request_max_body_size=settings.server.max_body_bytes,
+        openapi_config=OpenAPIConfig(
+            title="Understudy", version=VERSION, path="/schema", render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()]
+        ),
+        logging_config=None,
+    )  # fmt: skip

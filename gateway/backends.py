@@ -1,0 +1,66 @@
+"""What runs a champion. So far only here, in the gateway's process; remote ones will be a second class."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from gateway.chunk import NUMPY, Array, Columns, Layout, groups_of
+from registry.onnx_model import OnnxModel
+from registry.types import Dtype, InputSchema, Version
+
+SLOW_CALL_S = 0.000_3
+"""A call for one row above this leaves the event loop: everybody else would wait for it."""
+LONG_BATCH_S = 0.003
+"""And so does any batch that is expected to take longer than this."""
+_GAIN = 0.2
+
+
+class LocalBackend:
+    """A version loaded in this process, which admission has loaded in a limited child before."""
+
+    def __init__(self, version: Version, artifact: bytes, schema: InputSchema) -> None:
+        self.version = version
+        self.layout = Layout.of(schema, version.signature)
+        self._model = OnnxModel(artifact, version.signature)
+        self._groups = groups_of(schema)
+        self._row_s = self._warmed_up(schema)
+        self._is_slow = self._row_s > SLOW_CALL_S
+
+    def leaves_the_loop(self, n_rows: int) -> bool:
+        """Whether a batch of this size should run in a thread."""
+        return self._is_slow or n_rows * self._row_s > LONG_BATCH_S
+
+    def run(self, columns: Columns) -> tuple[dict[str, Array], tuple[int, ...]]:
+        """Answer some rows.
+
+        Returns:
+            Output name → `(n,)` or `(n, width)`, and the first row of every call that was made.
+
+        Raises:
+            AnswerRefused, InputsRefused, ModelRaised: the model raised, or answered outside of its signature.
+        """
+        inputs = columns.by_name(self._groups)
+        if self.version.signature.batchable:
+            started = time.perf_counter()
+            outputs = self._model.run(inputs)
+            self._row_s += _GAIN * ((time.perf_counter() - started) / columns.n_rows - self._row_s)
+            return outputs, (0,)
+        parts = [self._model.run({name: c[i : i + 1] for name, c in inputs.items()}) for i in range(columns.n_rows)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return joined, tuple(range(columns.n_rows))
+
+    def _warmed_up(self, schema: InputSchema) -> float:
+        """Seconds a call for one row takes, after the first calls, which are always slower."""
+        row = {feature.name: _zero(feature.dtype) for feature in schema.features}
+        took = []
+        for _ in range(8):
+            started = time.perf_counter()
+            self._model.run(row)
+            took.append(time.perf_counter() - started)
+        return sorted(took)[2]
+
+
+def _zero(dtype: Dtype) -> Array:
+    return np.array([""], object) if dtype == "string" else np.zeros(1, NUMPY[dtype])

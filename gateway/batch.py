@@ -1,0 +1,155 @@
+"""One run of a champion: the requests that share a chunk, answered by one call and packed for the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from gateway.chunk import Array, Chunk, Columns, Requests, pack_columns, pack_outputs
+from gateway.errors import ModelFailed
+from gateway.journal import Draft
+from gateway.lineup import Serving
+from gateway.records import Purpose
+from gateway.wire.own import Asked
+from registry.errors import AnswerRefused, InputsRefused, ModelRaised
+
+FAULTS = (AnswerRefused, InputsRefused, ModelRaised)
+"""How a version fails to answer; anything else would be a fault of ours."""
+
+
+class Answered(Struct, frozen=True):
+    """The champion's answer to one request: rows start … stop - 1 of `outputs`. Without an id it is not recorded."""
+
+    prediction_id: str | None
+    version: int
+    outputs: dict[str, Array]
+    start: int
+    stop: int
+
+
+class Ask(Struct):
+    """A request on its way: decoded, waiting for its run and its commit."""
+
+    asked: Asked
+    purpose: Purpose
+    principal: str
+    trace: str | None
+    arrived_ns: int
+    done: Callable[[Answered | Exception], None]
+
+
+class Cohort(Struct):
+    """Requests that will be one chunk: of one purpose and one bucket, stamped when the run starts."""
+
+    asks: list[Ask]
+    purpose: Purpose
+    bucket: int
+    at_us: int
+
+
+class Ran(Struct):
+    """A cohort that the champion has answered; `failed` are those of its requests that it could not answer."""
+
+    cohort: Cohort
+    asks: list[Ask]
+    columns: Columns
+    outputs: dict[str, Array]
+    runs: tuple[int, ...]
+    failed: list[tuple[Ask, ModelFailed]] = []
+
+    def starts(self) -> list[int]:
+        """The first row of each request, and one past the last row."""
+        starts = [0]
+        for ask in self.asks:
+            starts.append(starts[-1] + ask.asked.columns.n_rows)
+        return starts
+
+
+def run(serving: Serving, cohort: Cohort) -> Ran:
+    """Answer a cohort by one call; if that fails, each request alone, so that only the guilty ones fail."""
+    columns = Columns.joined([ask.asked.columns for ask in cohort.asks])
+    try:
+        outputs, runs = serving.champion.run(columns)
+    except FAULTS as error:
+        if len(cohort.asks) == 1:
+            return Ran(cohort, [], columns, {}, (), [(cohort.asks[0], _failure(serving, error))])
+        return _run_alone(serving, cohort)
+    return Ran(cohort, cohort.asks, columns, outputs, runs)
+
+
+def _run_alone(serving: Serving, cohort: Cohort) -> Ran:
+    good: list[Ask] = []
+    parts: list[dict[str, Array]] = []
+    runs: list[int] = []
+    failed: list[tuple[Ask, ModelFailed]] = []
+    n_rows = 0
+    for ask in cohort.asks:
+        try:
+            outputs, own_runs = serving.champion.run(ask.asked.columns)
+        except FAULTS as error:
+            failed.append((ask, _failure(serving, error)))
+            continue
+        good.append(ask)
+        parts.append(outputs)
+        runs.extend(n_rows + first for first in own_runs)
+        n_rows += ask.asked.columns.n_rows
+    if not good:
+        return Ran(cohort, [], cohort.asks[0].asked.columns, {}, (), failed)
+    columns = Columns.joined([ask.asked.columns for ask in good])
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Ran(cohort, good, columns, outputs, tuple(runs), failed)
+
+
+def _failure(serving: Serving, error: Exception) -> ModelFailed:
+    return ModelFailed(f"version {serving.lineup.champion} of '{serving.model.name}' could not answer: {error}")
+
+
+def draft(serving: Serving, ran: Ran, secret: bytes, answered_ns: int) -> Draft:
+    """The chunk of a run, for the journal."""
+    layout = serving.champion.layout
+    chunk = Chunk(
+        layout=layout.digest,
+        model=serving.model.name,
+        version=serving.lineup.champion,
+        generation=serving.lineup.generation,
+        purpose=ran.cohort.purpose,
+        bucket=ran.cohort.bucket,
+        at_us=ran.cohort.at_us,
+        n_rows=ran.columns.n_rows,
+        runs=ran.runs,
+        secret=secret,
+        inputs=pack_columns(ran.columns),
+        outputs=pack_outputs(ran.outputs, layout.outputs),
+        requests=_facts(ran, answered_ns),
+    )
+    return Draft(chunk, layout)
+
+
+def _facts(ran: Ran, answered_ns: int) -> Requests:
+    asks = ran.asks
+    latency_us = [min((answered_ns - ask.arrived_ns) // 1_000, 2**32 - 1) for ask in asks]
+    traces = [ask.trace for ask in asks]
+    predicted = _a_row(ran, [ask.asked.predicted_at_us for ask in asks], ran.cohort.at_us)
+    return Requests(
+        starts=np.array(ran.starts()[:-1], "<u4").tobytes(),
+        latency_us=np.array(latency_us, "<u4").tobytes(),
+        principals=[ask.principal for ask in asks],
+        traces=traces if any(traces) else None,
+        predicted_at_us=None if predicted is None else np.array(predicted, "<i8").tobytes(),
+        associations=_a_row(ran, [ask.asked.associations for ask in asks], None),
+        decisions=_a_row(ran, [ask.asked.decisions for ask in asks], None),
+        propensities=_a_row(ran, [ask.asked.propensities for ask in asks], None),
+    )
+
+
+def _a_row(ran: Ran, said: Sequence[list[Any] | None], unsaid: Any) -> list[Any] | None:
+    """What the requests said of their rows, one a row; None if none of them said anything."""
+    if all(values is None for values in said):
+        return None
+    rows: list[Any] = []
+    for ask, values in zip(ran.asks, said, strict=True):
+        rows.extend([unsaid] * ask.asked.columns.n_rows if values is None else values)
+    return rows

@@ -1,0 +1,102 @@
+"""Everything that the gateway refuses or cannot do, one class a fact.
+
+    GatewayError
+    ├── BadRequest               the request itself is wrong, and names where
+    │   ├── BodyTooLarge         more bytes than max_body_bytes
+    │   ├── TooManyRows          more rows than max_rows
+    │   ├── NotJson              not UTF-8, not JSON, or a key given twice
+    │   ├── WrongContentType     something else than application/json
+    │   └── InvalidInput         valid JSON that does not fit the model's schema
+    ├── NotFound                 no such prediction, version or route
+    ├── Gone                     it existed; its contents were erased or expired
+    ├── Conflict                 true a moment ago, or for another model
+    ├── ModelFailed              the champion raised, or answered outside of its signature
+    ├── Overloaded               more is waiting than may wait; come back in retry_after_s
+    ├── JournalUnavailable       the prediction could not be recorded, so it was not answered
+    ├── JournalDamaged           a stored chunk does not match its checksum
+    └── SettingsRefused          a configuration that cannot be meant
+
+`routes/problems.py` holds the one table from these (and the registry's) to HTTP statuses.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Something that the gateway refuses or cannot do."""
+
+
+class BadRequest(GatewayError):
+    """The request is wrong; the message names the place, what was expected and what came."""
+
+
+class BodyTooLarge(BadRequest):
+    """More bytes than allowed."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(f"the body is larger than {limit_bytes:,} bytes (server.max_body_bytes)")
+
+
+class TooManyRows(BadRequest):
+    """More rows in one request than allowed."""
+
+    def __init__(self, got: int, limit: int) -> None:
+        self.got, self.limit = got, limit
+        super().__init__(f"inputs: expected at most {limit:,} rows (server.max_rows), got {got:,}")
+
+
+class NotJson(BadRequest):
+    """The body is not the JSON that was promised."""
+
+
+class WrongContentType(BadRequest):
+    """The body is declared to be something else."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        self.expected, self.got = expected, got
+        super().__init__(f"content-type: expected {expected}, got {got or 'none'}")
+
+
+class InvalidInput(BadRequest):
+    """Valid JSON that does not fit the model's input schema."""
+
+
+class NotFound(GatewayError):
+    """There is no such thing, or it is not the asker's to see."""
+
+
+class Gone(GatewayError):
+    """It existed, and its contents were erased or expired."""
+
+
+class Conflict(GatewayError):
+    """The state of things does not allow it."""
+
+
+class ModelFailed(GatewayError):
+    """The champion could not answer."""
+
+
+class Overloaded(GatewayError):
+    """The queue is full."""
+
+    def __init__(self, n_waiting: int, retry_after_s: int = 1) -> None:
+        self.n_waiting, self.retry_after_s = n_waiting, retry_after_s
+        super().__init__(f"overloaded: {n_waiting:,} rows are waiting already; retry after {retry_after_s} s")
+
+
+class JournalUnavailable(GatewayError):
+    """A record could not be committed; nothing was acknowledged."""
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        self.why, self.retry_after_s = why, retry_after_s
+        super().__init__(f"journal_unavailable: {why}; nothing was recorded, so nothing was answered")
+
+
+class JournalDamaged(GatewayError):
+    """Stored bytes are not what was written."""
+
+
+class SettingsRefused(GatewayError):
+    """A configuration that cannot be meant; the message names the key, what is expected and what was found."""

@@ -1,0 +1,89 @@
+"""Outcomes meet predictions here, when somebody reads; nothing is joined when it arrives, so early and late are one.
+
+An outcome names its row by address, or by an association id that names one or more rows. Of several outcomes of a
+row the effective one has the highest (observed_at, source, digest): a total order, the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from gateway.chunk import Chunk
+from gateway.journal.ledger import Ledger
+from gateway.journal.reader import PredictionReader
+from gateway.records import Address, Cursor, OutcomeRecord
+
+Association = Literal["latest", "first", "all"]
+"""Which of the predictions with an association id an outcome belongs to: the latest before it, the first, or all."""
+
+
+class OutcomeJoin:
+    """Finds the outcomes of predictions. One thread each."""
+
+    def __init__(self, reader: PredictionReader, ledger: Ledger) -> None:
+        self._reader, self._ledger = reader, ledger
+
+    def history(self, writer: int, seq: int, chunk: Chunk, policy: Association) -> dict[int, list[OutcomeRecord]]:
+        """Row → everything that was ever said of it, in the order of receipt; rows without outcome are left out."""
+        found: dict[int, list[OutcomeRecord]] = {}
+        for outcome in self._ledger.outcomes_of_chunk(writer, seq):
+            found.setdefault(outcome.row, []).append(outcome)
+        for row, name in enumerate(chunk.requests.associations or ()):
+            if name is None:
+                continue
+            for outcome in self._ledger.outcomes_of_association(chunk.model, name):
+                if Address(writer, seq, row) in self.rows_named(outcome, policy):
+                    found.setdefault(row, []).append(outcome)
+        return found
+
+    def effective(
+        self, writer: int, seq: int, chunk: Chunk, policy: Association, upto: Cursor | None = None
+    ) -> dict[int, OutcomeRecord]:
+        """Row → the outcome that counts, of those received up to a cursor (all, where it is None)."""
+        counted: dict[int, OutcomeRecord] = {}
+        for row, outcomes in self.history(writer, seq, chunk, policy).items():
+            in_time = [o for o in outcomes if upto is None or o.receipt[1] <= upto.get(o.receipt[0], 0)]
+            if in_time:
+                counted[row] = max(in_time, key=rank)
+        return counted
+
+    def rows_named(self, outcome: OutcomeRecord, policy: Association) -> list[Address]:
+        """The rows that an outcome belongs to; none while its prediction has not been made.
+
+        An association id may stand on several rows of one request; `row` then counts among them.
+        """
+        if outcome.address is not None:
+            return [outcome.address]
+        if outcome.association_id is None:
+            return []
+        requests: dict[tuple[int, int, int], list[Address]] = {}
+        for address in self._candidates(outcome):
+            requests.setdefault(self._request_of(address), []).append(address)
+        chosen = {"latest": slice(-1, None), "first": slice(0, 1), "all": slice(None)}[policy]
+        rows = [sorted(addresses) for addresses in list(requests.values())[chosen]]
+        return [addresses[outcome.row] for addresses in rows if outcome.row < len(addresses)]
+
+    def _candidates(self, outcome: OutcomeRecord) -> list[Address]:
+        """The rows with the outcome's association id made before it, oldest first; else the first one made after.
+
+        An outcome that came before its prediction (`early`) waits for the next one.
+        """
+        rows = self._reader.associated(outcome.model, outcome.association_id or "")
+        before = [address for address, at_us in rows if at_us <= outcome.observed_at_us]
+        if before or not rows:
+            return before
+        next_request = self._request_of(rows[0][0])
+        return [address for address, _ in rows if self._request_of(address) == next_request]
+
+    def _request_of(self, address: Address) -> tuple[int, int, int]:
+        starts = self._reader.chunk(address.writer, address.seq).starts()
+        return address.writer, address.seq, int(starts.searchsorted(address.row, side="right"))
+
+
+def rank(outcome: OutcomeRecord) -> tuple[int, str, bytes]:
+    """The order of outcomes of one row: the last one is effective."""
+    value = msgspec.json.encode(outcome.outcome)
+    return outcome.observed_at_us, outcome.source, hashlib.blake2b(value, digest_size=16).digest()

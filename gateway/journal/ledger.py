@@ -1,0 +1,271 @@
+"""`journal.db`: what several processes write: outcomes, shadow chunks with their cursors, and the writers' numbers.
+
+Outcomes are appended as they come and joined when read. Shadow chunks are stored in one transaction with the cursor
+that says so and with the account of their rows: each exactly once, and never one without the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
+from gateway.errors import Conflict, JournalUnavailable
+from gateway.journal.sqlite import Durability, connect, load_layout, store_layout
+from gateway.journal.writer import take_lock
+from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
+
+SCHEMA = """
+CREATE TABLE writer (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, started_us INTEGER NOT NULL,
+    pid INTEGER NOT NULL, host TEXT NOT NULL
+) STRICT;
+CREATE TABLE outcome (
+    id INTEGER PRIMARY KEY,
+    writer INTEGER NOT NULL, seq INTEGER NOT NULL,
+    model TEXT NOT NULL, to_writer INTEGER, to_seq INTEGER, association TEXT, row INTEGER NOT NULL,
+    outcome TEXT NOT NULL, source TEXT NOT NULL, observed_us INTEGER NOT NULL, stated INTEGER NOT NULL,
+    received_us INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE
+) STRICT;
+CREATE INDEX outcome_of_prediction ON outcome (to_writer, to_seq, row) WHERE to_writer IS NOT NULL;
+CREATE INDEX outcome_of_association ON outcome (model, association) WHERE association IS NOT NULL;
+CREATE INDEX outcome_received ON outcome (writer, seq);
+CREATE TABLE layout (digest BLOB PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE shadow_chunk (
+    writer INTEGER NOT NULL, seq INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (writer, seq, version)
+) STRICT;
+CREATE TABLE cursor (
+    model TEXT NOT NULL, version INTEGER NOT NULL, writer INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (model, version, writer)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE mirrored (
+    model TEXT NOT NULL, version INTEGER NOT NULL, generation INTEGER NOT NULL, status INTEGER NOT NULL,
+    n_rows INTEGER NOT NULL, PRIMARY KEY (model, version, generation, status)
+) STRICT, WITHOUT ROWID;
+"""
+COLUMNS = "writer, seq, model, to_writer, to_seq, association, row, outcome, source, observed_us, stated, received_us"
+
+
+class Mirrored(Struct, frozen=True):
+    """A challenger's answers to one chunk, about to be stored."""
+
+    writer: int
+    seq: int
+    generation: int
+    chunk: ShadowChunk
+
+
+class Ledger:
+    """The shared file of the journal. One object a thread."""
+
+    def __init__(self, folder: Path, *, durability: Durability, busy_s: float) -> None:
+        self.path = folder / "journal.db"
+        self._db = connect(self.path, SCHEMA, durability=durability, busy_s=busy_s)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def new_writer(self, kind: str, started_us: int, locks: Path) -> tuple[int, int]:
+        """A number that no process had before, and the open lock that says it is alive.
+
+        The lock is taken before the row is committed: whoever sees the number can tell whether it lives.
+        """
+        with _transaction(self._db):
+            row = (kind, started_us, os.getpid(), socket.gethostname())
+            self._db.execute("INSERT INTO writer (kind, started_us, pid, host) VALUES (?, ?, ?, ?)", row)
+            writer = self._db.last_insert_rowid()
+            return writer, take_lock(locks, writer)
+
+    # --- outcomes
+
+    def append_outcomes(self, writer: int, seq: int, records: Sequence[OutcomeRecord]) -> list[str]:
+        """Store these outcomes in one transaction.
+
+        Identity is (target, source, observed_at, outcome). Without a stated `observed_at`, any value that is known
+        from that source already is a duplicate: a retry must not become a second fact.
+
+        Returns:
+            For each `new`, `correction` (another value of the target was known) or `duplicate`.
+
+        Raises:
+            JournalUnavailable: nothing was stored.
+        """
+        with _transaction(self._db):
+            return [self._append(writer, seq, record) for record in records]
+
+    def _append(self, writer: int, seq: int, record: OutcomeRecord) -> str:
+        value = msgspec.json.encode(record.outcome).decode()
+        known = self._of_target(record)
+        if not record.stated and any(row[0] == value and row[1] == record.source for row in known):
+            return "duplicate"
+        to = record.address
+        row = (
+            record.model, to and to.writer, to and to.seq, record.association_id, record.row,
+            value, record.source, record.observed_at_us, record.stated, record.received_at_us,
+        )  # fmt: skip
+        identity = msgspec.msgpack.encode((record.model, row[1:5], record.source, record.observed_at_us, value))
+        digest = hashlib.blake2b(identity, digest_size=16).digest()
+        self._db.execute(
+            f"INSERT OR IGNORE INTO outcome ({COLUMNS}, digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (writer, seq, *row, digest),
+        )
+        if self._db.changes() == 0:
+            return "duplicate"
+        return "correction" if known else "new"
+
+    def _of_target(self, record: OutcomeRecord) -> list[tuple[Any, ...]]:
+        """(outcome, source) of everything known of the same target."""
+        to = record.address
+        if to is not None:
+            sql = "SELECT outcome, source FROM outcome WHERE to_writer = ? AND to_seq = ? AND row = ?"
+            return self._db.execute(sql, (to.writer, to.seq, record.row)).fetchall()
+        sql = "SELECT outcome, source FROM outcome WHERE model = ? AND association = ? AND row = ?"
+        return self._db.execute(sql, (record.model, record.association_id, record.row)).fetchall()
+
+    def outcomes_of_chunk(self, writer: int, seq: int) -> list[OutcomeRecord]:
+        """The outcomes that name a row of this chunk by its address."""
+        return self._outcomes("to_writer = ? AND to_seq = ?", (writer, seq))
+
+    def outcomes_of_association(self, model: str, association_id: str) -> list[OutcomeRecord]:
+        """The outcomes that name this association id."""
+        return self._outcomes("model = ? AND association = ?", (model, association_id))
+
+    def outcomes_since(self, writer: int, after: int, limit: int) -> list[OutcomeRecord]:
+        """Whole receipts of a writer with seq > `after`, in order: about `limit` records."""
+        last = self._db.execute(
+            "SELECT max(seq) FROM (SELECT seq FROM outcome WHERE writer = ? AND seq > ? ORDER BY seq LIMIT ?)",
+            (writer, after, limit),
+        ).get
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM outcome WHERE writer = ? AND seq > ? AND seq <= ? ORDER BY seq, id",
+            (writer, after, last or after),
+        )
+        return [_outcome(row) for row in rows]
+
+    def outcome_cursor(self) -> Cursor:
+        """Writer → last seq of outcomes, as committed now."""
+        return dict(self._db.execute("SELECT writer, max(seq) FROM outcome GROUP BY writer"))
+
+    def _outcomes(self, where: str, key: tuple[int | str, ...]) -> list[OutcomeRecord]:
+        return [
+            _outcome(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM outcome WHERE {where} ORDER BY id", key)
+        ]
+
+    # --- shadow chunks
+
+    def cursor(self, model: str, version: int) -> Cursor:
+        """How far a challenger has come."""
+        return dict(
+            self._db.execute("SELECT writer, seq FROM cursor WHERE model = ? AND version = ?", (model, version))
+        )
+
+    def store_shadow(
+        self, model: str, version: int, mirrored: Iterable[Mirrored], layout: Layout, before: Cursor, after: Cursor
+    ) -> None:
+        """Store a challenger's chunks, move its cursor and count its rows, all in one transaction.
+
+        Raises:
+            Conflict: the cursor is not at `before`: another worker was here; nothing was stored.
+            JournalUnavailable: nothing was stored.
+        """
+        with _transaction(self._db):
+            if self.cursor(model, version) != before:
+                raise Conflict(f"another worker moved the cursor of version {version} of '{model}'")
+            store_layout(self._db, layout)
+            for item in mirrored:
+                self._db.execute(
+                    "INSERT INTO shadow_chunk VALUES (?, ?, ?, ?)", (item.writer, item.seq, version, encode(item.chunk))
+                )
+                self._count(model, version, item)
+            self._db.executemany(
+                "INSERT INTO cursor VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                [(model, version, writer, seq) for writer, seq in after.items() if before.get(writer) != seq],
+            )
+
+    def _count(self, model: str, version: int, item: Mirrored) -> None:
+        status = item.chunk.status
+        for code in set(status):
+            self._db.execute(
+                "INSERT INTO mirrored VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET n_rows = n_rows + excluded.n_rows",
+                (model, version, item.generation, code, status.count(code)),
+            )
+
+    def shadow_chunk(self, writer: int, seq: int, version: int) -> ShadowChunk | None:
+        """A challenger's answer to a chunk; None while there is none."""
+        key = (writer, seq, version)
+        body = self._db.execute("SELECT body FROM shadow_chunk WHERE writer = ? AND seq = ? AND version = ?", key).get
+        return None if body is None else decode_shadow(body)
+
+    def shadow_chunks(self, writer: int, seq: int) -> dict[int, ShadowChunk]:
+        """Version → answer, of every challenger that has one for this chunk."""
+        rows = self._db.execute("SELECT version, body FROM shadow_chunk WHERE writer = ? AND seq = ?", (writer, seq))
+        return {version: decode_shadow(body) for version, body in rows}
+
+    def layout(self, digest: bytes) -> Layout:
+        """What the columns of a shadow chunk are called."""
+        return load_layout(self._db, digest)
+
+    def mirror_count(self, model: str, version: int, generations: range) -> MirrorCount:
+        """The account of a challenger over some generations: eligible = scored + failed + skipped."""
+        count = MirrorCount(reasons={})
+        rows = self._db.execute(
+            "SELECT status, sum(n_rows) FROM mirrored WHERE model = ? AND version = ? AND generation >= ? "
+            "AND generation < ? GROUP BY status",
+            (model, version, generations.start, generations.stop),
+        )
+        for code, n_rows in rows:
+            reason = STATUSES[code]
+            count.eligible += n_rows
+            if reason == "scored":
+                count.scored += n_rows
+                continue
+            if reason in SKIPPED:
+                count.skipped += n_rows
+            else:
+                count.failed += n_rows
+            count.reasons[reason] = n_rows
+        return count
+
+
+def _outcome(row: tuple[Any, ...]) -> OutcomeRecord:
+    writer, seq, model, to_writer, to_seq, association, number, outcome, source, observed_us, stated, received_us = row
+    address = None if to_writer is None else Address(to_writer, to_seq, number)
+    value = msgspec.json.decode(outcome)
+    return OutcomeRecord(
+        model, address, association, number, value, source, observed_us, bool(stated), received_us, (writer, seq)
+    )
+
+
+class _transaction:  # noqa: N801 (reads as a verb where it is used)
+    """BEGIN IMMEDIATE … COMMIT; whatever is raised rolls back, and what SQLite raises becomes JournalUnavailable."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise JournalUnavailable(str(error)) from error
+
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        except apsw.Error as error:
+            kind, raised = type(error), error
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        if isinstance(raised, apsw.Error):
+            raise JournalUnavailable(str(raised)) from raised

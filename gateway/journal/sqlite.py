@@ -1,0 +1,117 @@
+"""How journal files are opened: through apsw only, in WAL mode, checkpointed by their owner alone.
+
+No file is ever opened by two SQLite libraries: closing one library's handle drops the POSIX locks of the other.
+So the journal belongs to apsw, and the registry to the standard library.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import apsw
+import msgspec
+
+from gateway.chunk import Layout
+from gateway.errors import JournalUnavailable
+
+OLDEST_SAFE = (3, 51, 3)
+"""Before it, a WAL file could be reset under a reader while another connection checkpoints: silent corruption."""
+
+SYNCHRONOUS = {"process": "NORMAL", "power": "FULL"}
+"""OFF is not an option: it survives kill -9, passes every such test, and loses data with the power."""
+
+Durability = Literal["process", "power"]
+
+
+def check_library() -> None:
+    """Refuse to run on an SQLite that can corrupt a WAL database.
+
+    Raises:
+        JournalUnavailable: apsw carries an SQLite older than 3.51.3.
+    """
+    found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if found < OLDEST_SAFE:
+        raise JournalUnavailable(
+            f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL database: install apsw >= 3.51.3"
+        )
+
+
+def connect(path: Path, schema: str, *, durability: Durability = "process", busy_s: float) -> apsw.Connection:
+    """Open (and make, where it is missing) a journal file.
+
+    Raises:
+        JournalUnavailable: it cannot be opened or made.
+    """
+    try:
+        db = apsw.Connection(str(path))
+        db.set_busy_timeout(5_000)  # making the file is rare and may wait; later each commit has its own limit
+        db.pragma("journal_mode", "wal")
+        db.pragma("synchronous", SYNCHRONOUS[durability])
+        db.pragma("wal_autocheckpoint", 0)
+        if db.pragma("user_version") == 0:
+            db.execute(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = 1; COMMIT")
+        db.set_busy_timeout(round(busy_s * 1_000))
+    except apsw.Error as error:
+        raise JournalUnavailable(f"{path.name}: {error}") from error
+    return db
+
+
+def store_layout(db: apsw.Connection, layout: Layout) -> None:
+    """Keep what the columns of a layout are called, once a file."""
+    db.execute("INSERT OR IGNORE INTO layout VALUES (?, ?)", (layout.digest, msgspec.json.encode(layout)))
+
+
+def load_layout(db: apsw.Connection, digest: bytes) -> Layout:
+    """The layout that a chunk of this file names."""
+    document = db.execute("SELECT document FROM layout WHERE digest = ?", (digest,)).get
+    return msgspec.json.decode(document, type=Layout)
+
+
+class Checkpointer:
+    """Moves a file's write-ahead log into the file, from a thread with a connection of its own.
+
+    PASSIVE never waits for anyone. Above `max_wal_bytes` a TRUNCATE is tried with no patience at all: it succeeds
+    in a moment without readers, and otherwise the next round tries again.
+    """
+
+    def __init__(
+        self, path: Callable[[], Path], *, every_s: float, max_wal_bytes: int, after: Callable[[], None] | None = None
+    ) -> None:
+        """`path` is asked each round, as files rotate; `after` is called when a round is done, in the thread."""
+        self._path, self._every_s, self._max_wal_bytes, self._after = path, every_s, max_wal_bytes, after
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._rounds, name="checkpointer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round under way."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _rounds(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            checkpoint(self._path(), self._max_wal_bytes)
+            if self._after is not None:
+                self._after()
+
+
+def checkpoint(path: Path, max_wal_bytes: int) -> None:
+    """One round for one file; a busy or full disk leaves the log as it is, for the next round."""
+    wal = path.with_name(path.name + "-wal")
+    if not wal.exists() or wal.stat().st_size == 0:
+        return
+    large = wal.stat().st_size > max_wal_bytes
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            db.set_busy_timeout(0)
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if large:  # the writer waits during this one, so there should be little left for it to copy
+                db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            db.close()
+    except apsw.Error:
+        return

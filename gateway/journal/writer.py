@@ -1,0 +1,290 @@
+"""The writing side of predictions: one process, one file at a time, one commit a tick.
+
+A file belongs to one writing process, so commits never wait for another process. `seq` counts the chunks of the
+process without gaps: it is taken when the commit succeeds, and after a commit of unknown fate it is read back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+from msgspec import Struct
+
+from gateway.chunk import Chunk, Layout, encode
+from gateway.config import JournalSettings
+from gateway.errors import JournalUnavailable
+from gateway.journal.sqlite import Checkpointer, connect, store_layout
+from gateway.records import association_hash
+
+SCHEMA = """
+CREATE TABLE chunk (
+    seq INTEGER PRIMARY KEY,
+    model TEXT NOT NULL, generation INTEGER NOT NULL, purpose TEXT NOT NULL,
+    bucket INTEGER NOT NULL, at_us INTEGER NOT NULL, n_rows INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE TABLE layout (digest BLOB PRIMARY KEY, document BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE association (
+    model TEXT NOT NULL, hash INTEGER NOT NULL, seq INTEGER NOT NULL, row INTEGER NOT NULL,
+    PRIMARY KEY (model, hash, seq, row)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), at_us INTEGER NOT NULL) STRICT;
+"""
+INSERT = "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class Draft(Struct, frozen=True):
+    """A chunk about to be committed, and what its columns are called."""
+
+    chunk: Chunk
+    layout: Layout
+
+
+def file_name(writer: int, first_seq: int) -> str:
+    """`<writer>.<first seq>.db`, so that a reader finds the file of a seq by name."""
+    return f"{writer}.{first_seq}.db"
+
+
+def lock_path(folder: Path, writer: int) -> Path:
+    """The file whose lock says that the writer is alive: the kernel lets go of it with the process."""
+    return folder / f"{writer}.lock"
+
+
+def take_lock(folder: Path, writer: int) -> int:
+    """Say that the writer is alive, until this process ends; returns the open file."""
+    fd = os.open(lock_path(folder, writer), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+class PredictionWriter:
+    """Appends chunks; each `append` is one transaction.
+
+    Use it from one thread. Its checkpointer has a thread and a connection of its own.
+    """
+
+    def __init__(self, folder: Path, writer: int, lock: int, settings: JournalSettings) -> None:
+        self.writer = writer
+        self._folder, self._lock, self._settings = folder, lock, settings
+        self._last_seq = 0
+        self._rotate = False
+        self._layouts: set[bytes] = set()
+        self._retired: list[apsw.Connection] = []
+        self._db: apsw.Connection | None = None
+        self._path = folder / file_name(writer, 1)
+        self._file()
+        self._checkpointer = Checkpointer(
+            lambda: self._path,
+            every_s=settings.checkpoint_s,
+            max_wal_bytes=settings.max_wal_bytes,
+            after=self._look_after_files,
+        )
+
+    def append(self, drafts: Sequence[Draft]) -> range:
+        """Commit these chunks together, in order.
+
+        Returns:
+            Their seqs.
+
+        Raises:
+            JournalUnavailable: nothing of them was committed (or the disk failed so badly that nobody can say;
+                then a later `append` finds out, and continues after whatever is there).
+        """
+        db = self._file()
+        seq = self._last_seq
+        try:
+            simple = len(drafts) == 1 and drafts[0].layout.digest in self._layouts
+            if not simple or drafts[0].chunk.requests.associations is not None:
+                db.execute("BEGIN IMMEDIATE")
+            for draft in drafts:
+                seq += 1
+                self._insert(db, seq, draft)
+            if db.in_transaction:
+                db.execute("COMMIT")
+        except apsw.Error as error:
+            self._recover()
+            raise JournalUnavailable(f"{type(error).__name__.removesuffix('Error').lower()} ({error})") from error
+        self._layouts.update(draft.layout.digest for draft in drafts)
+        first, self._last_seq = self._last_seq + 1, seq
+        return range(first, seq + 1)
+
+    def heartbeat(self, at_us: int) -> None:
+        """Promise that no later chunk will be stamped earlier than `at_us`.
+
+        Raises:
+            JournalUnavailable: the promise was not recorded.
+        """
+        db = self._file()
+        try:
+            db.execute("INSERT INTO heartbeat VALUES (1, ?) ON CONFLICT DO UPDATE SET at_us = excluded.at_us", (at_us,))
+        except apsw.Error as error:
+            self._recover()
+            raise JournalUnavailable(str(error)) from error
+
+    def close(self) -> None:
+        """Checkpoint and close the file, and let go of the lock. Calling it again does nothing."""
+        if self._lock < 0:
+            return
+        self._checkpointer.stop()
+        self._look_after_files()
+        if self._db is not None:
+            self._db.close()
+        os.close(self._lock)
+        self._lock = -1
+
+    def _insert(self, db: apsw.Connection, seq: int, draft: Draft) -> None:
+        chunk = draft.chunk
+        if draft.layout.digest not in self._layouts:
+            store_layout(db, draft.layout)
+        row = (
+            seq,
+            chunk.model,
+            chunk.generation,
+            chunk.purpose,
+            chunk.bucket,
+            chunk.at_us,
+            chunk.n_rows,
+            encode(chunk),
+        )
+        db.execute(INSERT, row)
+        if chunk.requests.associations is not None:
+            rows = [
+                (chunk.model, association_hash(name), seq, row)
+                for row, name in enumerate(chunk.requests.associations)
+                if name is not None
+            ]
+            db.executemany("INSERT INTO association VALUES (?, ?, ?, ?)", rows)
+
+    def _file(self) -> apsw.Connection:
+        """The file to write to: the open one, a new one after rotation, or the lost one opened again."""
+        if self._db is not None and not self._rotate:
+            return self._db
+        if self._db is not None:
+            self._retired.append(self._db)
+            self._path = self._folder / file_name(self.writer, self._last_seq + 1)
+        self._db = db = connect(self._path, SCHEMA, durability=self._settings.durability, busy_s=self._settings.busy_s)
+        self._rotate = False
+        self._layouts.clear()
+        self._last_seq = db.execute("SELECT max(seq) FROM chunk").get or self._last_seq
+        return db
+
+    def _recover(self) -> None:
+        """After a failed commit: undo what is open, and read back how far the file really is.
+
+        Where even that fails, the file is closed; the next `append` opens it again and must be able to read it,
+        as a seq may not be given twice.
+        """
+        self._layouts.clear()
+        db = self._db
+        if db is None:
+            return
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self._last_seq = max(self._last_seq, db.execute("SELECT max(seq) FROM chunk").get or 0)
+        except apsw.Error:
+            self._db = None
+            db.close(True)
+
+    def _look_after_files(self) -> None:
+        """In the checkpointer's thread: ask for a new file when this one is large, close the ones left behind."""
+        if self._path.exists() and self._path.stat().st_size > self._settings.max_file_bytes:
+            self._rotate = True
+        while self._retired:
+            self._retired.pop().close()
+
+
+Done = Callable[[range | JournalUnavailable], None]
+
+
+class LoopAppender:
+    """Durability `process`: the commit happens in the event loop, 13 µs, and the answer leaves after it."""
+
+    def __init__(self, writer: PredictionWriter) -> None:
+        self._writer = writer
+
+    def append(self, drafts: Sequence[Draft], done: Done) -> None:
+        """Commit, then call `done` with the seqs, or with why not."""
+        try:
+            seqs = self._writer.append(drafts)
+        except JournalUnavailable as error:
+            done(error)
+        else:
+            done(seqs)
+
+    def heartbeat(self, at_us: int) -> None:
+        """See `PredictionWriter.heartbeat`."""
+        self._writer.heartbeat(at_us)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class GroupAppender:
+    """Durability `power`: a thread commits with fsync whatever has piled up during the last fsync.
+
+    A commit takes milliseconds, so it may not happen in the loop; under load one of them serves many requests.
+    """
+
+    def __init__(self, writer: PredictionWriter, loop: asyncio.AbstractEventLoop) -> None:
+        self._writer, self._loop = writer, loop
+        self._waiting: queue.SimpleQueue[tuple[Sequence[Draft], Done] | int | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._commits, name="group-commit", daemon=True)
+        self._thread.start()
+
+    def append(self, drafts: Sequence[Draft], done: Done) -> None:
+        """Have it committed; `done` is called in the loop, after the fsync, with the seqs or with why not."""
+        self._waiting.put((drafts, done))
+
+    def heartbeat(self, at_us: int) -> None:
+        """See `PredictionWriter.heartbeat`; it takes its place behind what was appended before."""
+        self._waiting.put(at_us)
+
+    def close(self) -> None:
+        """Commit what waits, then close the file."""
+        self._waiting.put(None)
+        self._thread.join()
+        self._writer.close()
+
+    def _commits(self) -> None:
+        stopping = False
+        while not stopping:
+            batch = [self._waiting.get()]
+            while not self._waiting.empty():
+                batch.append(self._waiting.get())
+            stopping = None in batch
+            self._commit([item for item in batch if isinstance(item, tuple)])
+            beats = [item for item in batch if isinstance(item, int)]
+            if beats:
+                self._beat(max(beats))
+
+    def _commit(self, group: list[tuple[Sequence[Draft], Done]]) -> None:
+        if not group:
+            return
+        try:
+            seqs = self._writer.append([draft for drafts, _ in group for draft in drafts])
+        except JournalUnavailable as error:
+            for _, done in group:
+                self._loop.call_soon_threadsafe(done, error)
+            return
+        first = seqs.start
+        for drafts, done in group:
+            self._loop.call_soon_threadsafe(done, range(first, first + len(drafts)))
+            first += len(drafts)
+
+    def _beat(self, at_us: int) -> None:
+        try:
+            self._writer.heartbeat(at_us)
+        except JournalUnavailable:
+            return  # a promise not made only keeps buckets open; the next one is a second away
+
+
+Appender = LoopAppender | GroupAppender

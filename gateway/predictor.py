@@ -1,0 +1,190 @@
+"""The story of a prediction.
+
+Requests that arrive in one turn of the event loop run as one call of the champion, are committed as one chunk and are
+answered after the commit. Alone, a request waits for nobody. A slow champion runs in a thread, and its next batch is
+whatever has arrived meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from msgspec import Struct
+
+from gateway.batch import Answered, Ask, Cohort, Ran, draft, run
+from gateway.clock import JournalClock
+from gateway.errors import GatewayError, InvalidInput, JournalUnavailable, Overloaded
+from gateway.journal import Appender
+from gateway.lineup import Lineups, Serving
+from gateway.records import SECRET_BYTES, Purpose, prediction_id
+from gateway.wire.own import Asked
+from registry.errors import RegistryError
+
+
+class Queue(Struct):
+    """What waits for one model. `busy`: a tick is due, or a batch is in the thread."""
+
+    name: str
+    waiting: list[Ask] = []
+    n_rows: int = 0
+    busy: bool = False
+
+
+class Predictor:
+    """Runs champions for one worker. Used from its event loop only."""
+
+    def __init__(
+        self,
+        lineups: Lineups,
+        appender: Appender,
+        writer: int,
+        clock: JournalClock,
+        *,
+        max_waiting_rows: int,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._lineups, self._appender, self._writer, self._clock = lineups, appender, writer, clock
+        self._max_waiting_rows, self._random = max_waiting_rows, random
+        self._queues: dict[str, Queue] = {}
+        self._threads = ThreadPoolExecutor(thread_name_prefix="champion")
+        self._answered = asyncio.Event()
+        self.n_unfinished = 0
+        """Requests taken and not answered yet; a draining worker waits for 0."""
+        self.n_unlogged = 0
+        """Answers that were given without a record, as their model's policy allows."""
+
+    async def predict(self, name: str, asked: Asked, purpose: Purpose, principal: str, trace: str | None) -> Answered:
+        """The champion's answer, once it is recorded.
+
+        Raises:
+            UnknownModel, NoChampion: nobody answers for that name.
+            InvalidInput: a `predicted_at` that does not fit the clock.
+            Overloaded: too many rows wait already.
+            ModelFailed: the champion raised, or answered outside of its signature.
+            JournalUnavailable: it could not be recorded, so it is not answered.
+        """
+        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+
+        def done(answer: Answered | Exception) -> None:
+            if future.cancelled():  # the caller has gone; the record stays
+                return
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        self.submit(name, Ask(asked, purpose, principal, trace, time.perf_counter_ns(), done))
+        return await future
+
+    def submit(self, name: str, ask: Ask) -> None:
+        """Have a request answered by the next run; its `done` is called in the loop. Raises as `predict`."""
+        self._lineups[name]
+        self._check_times(ask.asked.predicted_at_us)
+        n_rows = ask.asked.columns.n_rows
+        queue = self._queues.get(name) or self._queues.setdefault(name, Queue(name))
+        if queue.n_rows + n_rows > self._max_waiting_rows:
+            raise Overloaded(queue.n_rows)
+        queue.waiting.append(ask)
+        queue.n_rows += n_rows
+        self.n_unfinished += 1
+        if not queue.busy:
+            queue.busy = True
+            asyncio.get_running_loop().call_soon(self._tick, queue)
+
+    async def idle(self) -> None:
+        """Return when nothing is unfinished."""
+        while self.n_unfinished:
+            self._answered.clear()
+            await self._answered.wait()
+
+    def close(self) -> None:
+        """Let the thread end. Call it when nothing is unfinished."""
+        self._threads.shutdown()
+
+    def _check_times(self, predicted_at_us: list[int] | None) -> None:
+        if predicted_at_us is None:
+            if self._clock.now_us() is None:
+                raise InvalidInput("predicted_at: expected a time, as the caller's clock was never set")
+            return
+        if not self._clock.of_caller:
+            raise InvalidInput('predicted_at: expected none, as the clock is the server\'s (clock.source = "server")')
+        if len({self._clock.bucket_of(at_us) for at_us in predicted_at_us}) > 1:
+            raise InvalidInput("predicted_at: expected the rows of one request to lie in one bucket")
+
+    def _tick(self, queue: Queue) -> None:
+        """One turn of the loop for one model: run what waits, commit it, answer it."""
+        asks, queue.waiting, queue.n_rows = queue.waiting, [], 0
+        try:
+            serving = self._lineups[queue.name]  # read once: the whole run belongs to this generation
+        except RegistryError as error:
+            queue.busy = False
+            self._refuse([(ask, error) for ask in asks])
+            return
+        cohorts = self._cohorts(asks)
+        if serving.champion.leaves_the_loop(sum(ask.asked.columns.n_rows for ask in asks)):
+            loop = asyncio.get_running_loop()
+            running = self._threads.submit(_run_all, serving, cohorts)
+            running.add_done_callback(lambda ran: loop.call_soon_threadsafe(self._ran, queue, serving, ran))
+        else:
+            running = Future()
+            running.set_result(_run_all(serving, cohorts))
+            self._ran(queue, serving, running)
+
+    def _cohorts(self, asks: Sequence[Ask]) -> list[Cohort]:
+        """The chunks to be, oldest bucket first. All carry the time at which their run starts, which is now."""
+        cohorts: dict[tuple[int, Purpose], Cohort] = {}
+        at_us = self._clock.stamp(max((t for ask in asks for t in ask.asked.predicted_at_us or ()), default=None))
+        for ask in asks:
+            own_us = ask.asked.predicted_at_us[0] if ask.asked.predicted_at_us else at_us
+            key = self._clock.bucket_of(own_us), ask.purpose
+            cohorts.setdefault(key, Cohort([], ask.purpose, key[0], at_us)).asks.append(ask)
+        return [cohorts[key] for key in sorted(cohorts)]
+
+    def _ran(self, queue: Queue, serving: Serving, running: Future[list[Ran]]) -> None:
+        """Back in the loop: commit what was answered, and start on what has arrived meanwhile."""
+        answered_ns = time.perf_counter_ns()
+        batches = running.result()
+        self._refuse([failure for ran in batches for failure in ran.failed])
+        good = [ran for ran in batches if ran.asks]
+        drafts = [draft(serving, ran, self._random(SECRET_BYTES), answered_ns) for ran in good]
+        if drafts:
+            secrets = [d.chunk.secret for d in drafts]
+            self._appender.append(drafts, lambda fate: self._committed(serving, good, secrets, fate))
+        queue.busy = bool(queue.waiting)
+        if queue.busy:
+            asyncio.get_running_loop().call_soon(self._tick, queue)
+
+    def _committed(
+        self, serving: Serving, batches: Sequence[Ran], secrets: Sequence[bytes], fate: range | JournalUnavailable
+    ) -> None:
+        """The commit has happened, or has not: answer, with an address each, or refuse."""
+        if isinstance(fate, JournalUnavailable) and serving.model.policy.unjournalled == "refuse":
+            self._refuse([(ask, fate) for ran in batches for ask in ran.asks])
+            return
+        for i, (ran, secret) in enumerate(zip(batches, secrets, strict=True)):
+            starts = ran.starts()
+            for ask, start, stop in zip(ran.asks, starts, starts[1:], strict=False):
+                if isinstance(fate, JournalUnavailable):
+                    self.n_unlogged += 1
+                    address = None
+                else:
+                    address = prediction_id(self._writer, fate[i], start, secret)
+                self._finish(ask, Answered(address, serving.lineup.champion, ran.outputs, start, stop))
+
+    def _refuse(self, failures: Sequence[tuple[Ask, GatewayError | RegistryError]]) -> None:
+        for ask, error in failures:
+            self._finish(ask, error)
+
+    def _finish(self, ask: Ask, answer: Answered | Exception) -> None:
+        ask.done(answer)
+        self.n_unfinished -= 1
+        if not self.n_unfinished:
+            self._answered.set()
+
+
+def _run_all(serving: Serving, cohorts: Sequence[Cohort]) -> list[Ran]:
+    return [run(serving, cohort) for cohort in cohorts]

@@ -1,0 +1,22 @@
+"""`POST /models/{m}/outcomes`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, post
+
+from gateway.front import JSON, expect_json
+from gateway.routes.parts import Parts
+from gateway.wire.own import encode
+
+LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+
+@post("/models/{model:str}/outcomes", status_code=200, summary="What really happened, acknowledged once it is stored")
+async def take_outcomes(model: str, request: Request[Any, Any, Any], parts: Parts) -> Response[bytes]:
+    """One outcome, a list, or one a line → how many were accepted, duplicate, corrected, early, unknown, rejected."""
+    ticket = parts.front.enter(request.headers)
+    lines = expect_json(request.headers, *LINES) in LINES
+    receipt = await parts.desk.take(model, await request.body(), lines=lines)
+    return Response(encode(receipt), media_type=JSON, headers=parts.front.leave(ticket, 200, model=model))

@@ -1,0 +1,1 @@
+"""What travels: one file a protocol, each between bytes and columns, none with a rule of its own."""

@@ -1,0 +1,249 @@
+"""The Open Inference Protocol, version 2, JSON form: its tensors to our columns, and our outputs to its tensors.
+
+Protocol names (`inputs`, `datatype`, `shape`) are used here and in its routes only. A request gives either one tensor
+a feature (`[n]` or `[n, 1]`), or, where all features are of one number type, one tensor `[n, n_features]` with the
+features in the order of the model's schema. `data` may be nested or flat, row-major.
+
+Source: specification/protocol/inference_rest.md of the Open Inference Protocol.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from gateway.chunk import NUMPY, Array, Columns, groups_of
+from gateway.errors import InvalidInput, TooManyRows
+from gateway.wire.own import FILL, Asked
+from gateway.wire.strict_json import decode_json
+from registry.types import Dtype, Feature, InputSchema, OutputTensor
+
+DATATYPE: dict[Dtype, str] = {
+    "float32": "FP32",
+    "float64": "FP64",
+    "int64": "INT64",
+    "bool": "BOOL",
+    "string": "BYTES",
+}
+_INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32")
+ACCEPTED: dict[Dtype, tuple[str, ...]] = {
+    "float32": ("FP32", "FP64", *_INTEGERS),
+    "float64": ("FP64", "FP32", *_INTEGERS),
+    "int64": _INTEGERS,
+    "bool": ("BOOL",),
+    "string": ("BYTES",),
+}
+"""What a feature of each dtype may be sent as: what loses nothing, and doubles for floats, as JSON has no others."""
+PACKED = "inputs"
+"""The name under which the one tensor of a model with features of one dtype is described. Any name is taken."""
+
+
+class Tensor(Struct):
+    """A tensor of a request. Further members are the protocol's business, and are ignored."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class Requested(Struct):
+    """An output that the caller wants."""
+
+    name: str
+
+
+class Infer(Struct):
+    """A request."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    outputs: list[Requested] | None = None
+
+
+_decode = msgspec.json.Decoder(Infer).decode
+
+
+class Inferred(Struct, frozen=True):
+    """A decoded request: rows for the model, and what the protocol wants back."""
+
+    asked: Asked
+    id: str | None
+    outputs: list[str] | None
+
+
+class InferDecoder:
+    """Decodes infer requests for one model under one input schema."""
+
+    def __init__(self, schema: InputSchema, max_rows: int) -> None:
+        self._schema, self._max_rows = schema, max_rows
+        self._groups = groups_of(schema)
+        self._features = {feature.name: feature for feature in schema.features}
+
+    def decode(self, body: bytes) -> Inferred:
+        """The rows of a request.
+
+        Raises:
+            NotJson, InvalidInput, TooManyRows: as for our own protocol.
+        """
+        request: Infer = decode_json(_decode, body)
+        if not request.inputs:
+            raise InvalidInput("inputs: expected at least one tensor, got none")
+        by_name = self._unpacked(request.inputs)
+        lengths = {name: len(values) for name, values in by_name.items()}
+        n = next(iter(lengths.values()))
+        odd = next((name for name, length in lengths.items() if length != n), None)
+        if odd is not None:
+            raise InvalidInput(f"inputs.{odd}: expected {n} rows as in the other tensors, got {lengths[odd]}")
+        if n == 0:
+            raise InvalidInput("inputs: expected at least one row, got tensors without any")
+        if n > self._max_rows:
+            raise TooManyRows(n, self._max_rows)
+        outputs = None if request.outputs is None else [output.name for output in request.outputs]
+        return Inferred(Asked(self._columns(by_name, n), single=False), request.id, outputs)
+
+    def _unpacked(self, tensors: Sequence[Tensor]) -> dict[str, list[Any]]:
+        """Feature name → its values, one a row, still unchecked."""
+        if len(tensors) == 1 and tensors[0].name not in self._features and len(tensors[0].shape) == 2:
+            return self._split(tensors[0])
+        values: dict[str, list[Any]] = {}
+        for tensor in tensors:
+            feature = self._features.get(tensor.name)
+            if feature is None:
+                raise InvalidInput(f"inputs: expected tensors named {', '.join(self._features)}; got '{tensor.name}'")
+            if tensor.name in values:
+                raise InvalidInput(f"inputs.{tensor.name}: given twice")
+            if len(tensor.shape) != 1 and tensor.shape[1:] != [1]:
+                raise InvalidInput(f"inputs.{tensor.name}: expected shape [n] or [n, 1], got {tensor.shape}")
+            _check_datatype(feature, tensor)
+            values[tensor.name] = _flat(tensor)
+        lacking = [f.name for f in self._schema.features if f.required and f.name not in values]
+        if lacking:
+            raise InvalidInput(f"inputs: expected a tensor '{lacking[0]}', got none")
+        return values
+
+    def _split(self, tensor: Tensor) -> dict[str, list[Any]]:
+        """The columns of one tensor that holds all features."""
+        n_features = len(self._schema.features)
+        if len(self._groups) > 1:
+            raise InvalidInput(
+                f"inputs: expected a tensor a feature, as they are of several dtypes; got '{tensor.name}'"
+            )
+        if tensor.shape[1] != n_features:
+            raise InvalidInput(f"inputs.{tensor.name}: expected shape [n, {n_features}], got {tensor.shape}")
+        _check_datatype(self._schema.features[0], tensor)
+        flat = _flat(tensor)
+        return {name: flat[i::n_features] for i, name in enumerate(self._schema.names)}
+
+    def _columns(self, by_name: Mapping[str, list[Any]], n: int) -> Columns:
+        blocks: dict[Dtype, Array] = {}
+        missing: dict[Dtype, Array] = {}
+        for dtype, names in self._groups.items():
+            columns = [self._column(self._features[name], by_name.get(name, [None] * n)) for name in names]
+            blocks[dtype] = np.stack([column for column, _ in columns], axis=1)
+            absent = np.stack([mask for _, mask in columns], axis=1)
+            if absent.any():
+                missing[dtype] = absent
+        return Columns(n, blocks, missing)
+
+    @staticmethod
+    def _column(feature: Feature, values: list[Any]) -> tuple[Array, Array]:
+        absent = np.array([value is None for value in values])
+        if absent.any() and feature.required:
+            raise InvalidInput(f"inputs.{feature.name}: expected {feature.dtype} in row {absent.argmax()}, got null")
+        fill = FILL.get(feature.dtype) if feature.default is None else feature.default
+        filled = [fill if value is None else value for value in values]
+        for row, value in enumerate(filled):
+            if not _fits(feature.dtype, value) and not absent[row]:
+                raise InvalidInput(f"inputs.{feature.name}: expected {feature.dtype} in row {row}, got {value!r:.60}")
+        with np.errstate(over="ignore"):
+            column = np.array(filled, NUMPY[feature.dtype])
+        if feature.dtype == "float32" and np.isinf(column).any():
+            row = int(np.isinf(column).argmax())
+            raise InvalidInput(f"inputs.{feature.name}: expected float32, got {filled[row]!r}, which is too large")
+        return column, absent
+
+
+def _fits(dtype: Dtype, value: Any) -> bool:
+    match dtype:
+        case "string":
+            return isinstance(value, str)
+        case "bool":
+            return isinstance(value, bool)
+        case "int64":
+            return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        case "float32" | "float64":
+            return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_FLOAT
+
+
+_MAX_FLOAT = float(np.finfo(np.float64).max)
+
+
+def _check_datatype(feature: Feature, tensor: Tensor) -> None:
+    accepted = ACCEPTED[feature.dtype]
+    if tensor.datatype not in accepted:
+        raise InvalidInput(
+            f"inputs.{tensor.name}: expected datatype {' or '.join(accepted[:2])}, got '{tensor.datatype:.20}'"
+        )
+
+
+def _flat(tensor: Tensor) -> list[Any]:
+    """The values of a tensor, row-major, as many as its shape says."""
+    values = tensor.data
+    for _ in tensor.shape[1:]:
+        if not values or not isinstance(values[0], list):
+            break
+        if not all(isinstance(row, list) for row in values):
+            raise InvalidInput(f"inputs.{tensor.name}: expected data of one depth, got lists beside values")
+        values = [value for row in values for value in row]
+    if any(size < 0 for size in tensor.shape) or len(values) != math.prod(tensor.shape):
+        n = math.prod(tensor.shape)
+        raise InvalidInput(f"inputs.{tensor.name}: expected {n} values for shape {tensor.shape}, got {len(values)}")
+    return values
+
+
+def describe_inputs(schema: InputSchema) -> list[dict[str, Any]]:
+    """The tensors of a model's metadata: one for all features where they are of one number type, else one each."""
+    groups = groups_of(schema)
+    if len(groups) == 1 and "string" not in groups and len(schema.features) > 1:
+        ((dtype, names),) = groups.items()
+        return [{"name": PACKED, "datatype": DATATYPE[dtype], "shape": [-1, len(names)]}]
+    return [{"name": f.name, "datatype": DATATYPE[f.dtype], "shape": [-1, 1]} for f in schema.features]
+
+
+def describe_outputs(tensors: Sequence[OutputTensor]) -> list[dict[str, Any]]:
+    """The output tensors of a model's metadata."""
+    return [
+        {"name": t.name, "datatype": DATATYPE[t.dtype], "shape": [-1] if t.width is None else [-1, t.width]}
+        for t in tensors
+    ]
+
+
+def wanted(tensors: Sequence[OutputTensor], names: list[str] | None) -> list[OutputTensor]:
+    """The outputs that the caller wants, in that order; all of them where it did not say.
+
+    Raises:
+        InvalidInput: an output is wanted that the model does not have.
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    for name in names or ():
+        if name not in by_name:
+            raise InvalidInput(f"outputs: expected some of {', '.join(by_name)}; got '{name:.60}'")
+    return list(tensors) if names is None else [by_name[name] for name in names]
+
+
+def output_tensors(
+    outputs: Mapping[str, Array], start: int, stop: int, tensors: Sequence[OutputTensor]
+) -> list[dict[str, Any]]:
+    """The rows start … stop - 1 of these outputs, as tensors."""
+    answer = []
+    for tensor in tensors:
+        values = outputs[tensor.name][start:stop]
+        shape, data = list(values.shape), values.ravel().tolist()
+        answer.append({"name": tensor.name, "datatype": DATATYPE[tensor.dtype], "shape": shape, "data": data})
+    return answer

@@ -1,0 +1,122 @@
+"""The registry's database: opened, brought to the newest schema, read in snapshots, written by one at a time.
+
+SQLite through the standard library only, with a rollback journal (never WAL: the registry is small and rarely
+written, and one file that is whole by itself can be copied). TRUNCATE with synchronous FULL: a commit is on the disk
+when it returns, also across a power loss.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from registry import migrations
+from registry.errors import StoreNewer
+from registry.tables import state
+
+# alembic keeps the migration that runs in module globals, so that in one process one runs at a time
+_MIGRATING = threading.Lock()
+
+
+class Database:
+    """One SQLite file; safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writing = engine.execution_options(immediate=True)
+
+    @classmethod
+    def open(cls, path: Path, *, busy_timeout_s: float) -> Database:
+        """Opens the file, makes it where it is missing, and brings its tables to the newest revision.
+
+        Raises:
+            StoreNewer: the file was written by a newer Understudy; it was not touched.
+        """
+        engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": busy_timeout_s})
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+        database = cls(engine)
+        try:
+            database._migrate()
+        except BaseException:
+            engine.dispose()
+            raise
+        return database
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent snapshot, for several statements."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that nobody else writes beside, committed at the end of the block or not at all."""
+        with self._writing.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """As `write`, for what a gateway worker must notice: the change stamp moves."""
+        with self.write() as connection:
+            connection.execute(state.update().values(change_stamp=state.c.change_stamp + 1))
+            yield connection
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            if _revision(connection) == migrations.HEAD:
+                return
+        with _MIGRATING, self.write() as connection:
+            # another process may have done it while this one waited for the lock
+            found = _revision(connection)
+            if found == migrations.HEAD:
+                return
+            _upgrade(connection, found)
+
+
+def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # the driver must not begin transactions by itself: it would not begin them IMMEDIATE, and would commit before DDL
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=TRUNCATE", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # a writer that began as a reader could find, half way, that another has written: it takes the lock first
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(select(text("version_num")).select_from(text("alembic_version")))
+    return found
+
+
+def _upgrade(connection: Connection, found: str | None) -> None:
+    # imported here, as every command would otherwise pay for what is needed once in the life of a registry
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    folder = str(Path(migrations.__file__).parent)
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    known = {revision.revision for revision in ScriptDirectory(folder).walk_revisions()}
+    if found is not None and found not in known:
+        raise StoreNewer(found)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

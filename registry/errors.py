@@ -1,0 +1,180 @@
+"""Everything that the registry refuses, one class a fact.
+
+    RegistryError
+    ├── UnknownModel            no model of that name
+    ├── UnknownVersion          the model has no such version
+    ├── UnknownGeneration       the model has had no such generation
+    ├── UnknownReign            the model has had no such reign
+    ├── NoChampion              the model exists, but nothing was ever registered as its champion
+    ├── ModelExists             the name is taken, by a model with another schema or task
+    ├── SchemaRefused           the input schema contradicts itself
+    ├── ArtifactRefused         the bytes are not a model that may be loaded here; says why in one sentence
+    ├── ArtifactDamaged         the stored bytes no longer match their digest
+    ├── ArtifactMissing         no stored bytes have that digest
+    ├── AnswerRefused           a version answered with another shape or dtype than it declared, or not finite
+    ├── InputsRefused           the columns given to a version are not those that it takes
+    ├── ModelRaised             the runtime raised while a version answered
+    ├── ChildFailed             the limited process that held a version is gone
+    │   ├── ChildCrashed            it ended by a signal, or by itself
+    │   ├── ChildTimedOut           it was stopped at its limit of time
+    │   └── ChildOutOfMemory        it needed more memory than it may have
+    ├── TransitionRefused       the roles do not allow it (promote a retired version, retire the champion)
+    ├── GenerationMoved         somebody else changed the lineup first: read it again, decide again
+    ├── ClockRefused            the clock is not the caller's to move, or would go back
+    └── StoreNewer              the database was written by a newer Understudy
+
+Facts are attributes, so that a route can choose a status and a person can read the sentence. When one of
+these is raised, nothing was changed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+class RegistryError(Exception):
+    """Something that the registry refuses; nothing was changed."""
+
+
+class UnknownModel(RegistryError):
+    """No model of that name is registered."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"Request for unknown model: '{model}' is not found")
+
+
+class UnknownVersion(RegistryError):
+    """The model has no version of that number."""
+
+    def __init__(self, model: str, version: int) -> None:
+        self.model, self.version = model, version
+        super().__init__(f"model '{model}' has no version {version}")
+
+
+class UnknownGeneration(RegistryError):
+    """The model has had no generation of that number."""
+
+    def __init__(self, model: str, generation: int) -> None:
+        self.model, self.generation = model, generation
+        super().__init__(f"model '{model}' has no generation {generation}")
+
+
+class UnknownReign(RegistryError):
+    """The model has had no reign of that number."""
+
+    def __init__(self, model: str, reign: int) -> None:
+        self.model, self.reign = model, reign
+        super().__init__(f"model '{model}' has no reign {reign}")
+
+
+class NoChampion(RegistryError):
+    """Nothing answers for the model yet."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"model '{model}' has no champion yet: register one with --as champion")
+
+
+class ModelExists(RegistryError):
+    """The name is taken by a model that was declared differently."""
+
+    def __init__(self, model: str, what: str) -> None:
+        self.model, self.what = model, what
+        super().__init__(f"model '{model}' exists already with another {what}")
+
+
+class SchemaRefused(RegistryError):
+    """An input schema that cannot be meant."""
+
+
+class ArtifactRefused(RegistryError):
+    """These bytes may not be loaded here."""
+
+
+class ArtifactDamaged(RegistryError):
+    """The stored bytes do not hash to their name."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        self.expected, self.got = expected, got
+        super().__init__(f"artifact {expected} is damaged on disk: its bytes hash to {got}")
+
+
+class ArtifactMissing(RegistryError):
+    """Nothing is stored under that digest."""
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        super().__init__(f"no artifact has the digest {digest!r}")
+
+
+class AnswerRefused(RegistryError):
+    """What a version answered is not what its signature says."""
+
+    def __init__(self, output: str, expected: str, got: str) -> None:
+        self.output, self.expected, self.got = output, expected, got
+        super().__init__(f"output '{output}' must be {expected}, and is {got}")
+
+
+class InputsRefused(RegistryError):
+    """The columns given are not what the version takes."""
+
+
+class ModelRaised(RegistryError):
+    """The runtime raised while the version answered; the message is at most 300 characters and names no path."""
+
+
+class ChildFailed(RegistryError):
+    """The limited process is gone, and with it the version that it held: start another."""
+
+
+class ChildCrashed(ChildFailed):
+    """The process ended by itself; `signal` is the name of what killed it (`SIGSEGV`), or None."""
+
+    def __init__(self, signal: str | None, exit_code: int | None = None) -> None:
+        self.signal, self.exit_code = signal, exit_code
+        how = f"was killed by {signal}" if signal else f"ended with code {exit_code}"
+        super().__init__(f"the process that ran the model {how}")
+
+
+class ChildTimedOut(ChildFailed):
+    """The process was stopped at a limit of time; `limit` says which clock."""
+
+    def __init__(self, timeout_s: float, limit: Literal["wall clock", "processor"] = "wall clock") -> None:
+        self.timeout_s, self.limit = timeout_s, limit
+        super().__init__(f"the model needed more than {timeout_s:g} s ({limit})")
+
+
+class ChildOutOfMemory(ChildFailed):
+    """The process could not get the memory that it asked for."""
+
+    def __init__(self, limit_bytes: int | None) -> None:
+        self.limit_bytes = limit_bytes
+        allowed = "the machine has" if limit_bytes is None else f"the {limit_bytes / 2**20:g} MiB that it may use"
+        super().__init__(f"the model needed more memory than {allowed}")
+
+
+class TransitionRefused(RegistryError):
+    """The role that a version has does not allow what was asked."""
+
+
+class GenerationMoved(RegistryError):
+    """The lineup changed since it was read."""
+
+    def __init__(self, model: str, expected: int, got: int) -> None:
+        self.model, self.expected, self.got = model, expected, got
+        super().__init__(
+            f"the lineup of '{model}' is at generation {got}, not {expected}: read it again and decide again"
+        )
+
+
+class ClockRefused(RegistryError):
+    """The clock cannot be set to that."""
+
+
+class StoreNewer(RegistryError):
+    """The database has a schema that this version does not know."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(f"the registry was written by a newer Understudy (schema {found}): upgrade before opening it")

@@ -1,0 +1,153 @@
+"""The half of the registry that only reads: what a gateway worker needs. Every call is one snapshot."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from registry import derived, tables
+from registry.artifacts import ArtifactStore
+from registry.database import Database
+from registry.errors import NoChampion, UnknownGeneration
+from registry.lookup import find_lineup, find_model, find_version, model_query
+from registry.rows import to_audit_row, to_decision, to_lineup, to_model, to_reign, to_schema, to_version
+from registry.types import AuditRow, ClosedBucket, Decision, InputSchema, Lineup, Model, Reign, Version
+
+
+class RegistryReader:
+    """Facts about models; reading them changes nothing."""
+
+    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+        self._database = database
+        self._artifacts = artifacts
+
+    def change_stamp(self) -> int:
+        """One number that moves with every change of a lineup, policy, schema or clock: a tenth of a millisecond.
+
+        It can wait for a commit under way (the disk's time), so an event loop calls it in a thread.
+        """
+        with self._database.read() as connection:
+            stamp: int = connection.execute(select(tables.state.c.change_stamp)).scalar_one()
+        return stamp
+
+    def models(self) -> list[Model]:
+        """Every model, by name."""
+        with self._database.read() as connection:
+            return [to_model(row) for row in connection.execute(model_query().order_by(tables.models.c.name))]
+
+    def model(self, name: str) -> Model:
+        """The model of that name; raises UnknownModel."""
+        with self._database.read() as connection:
+            return find_model(connection, name)
+
+    def schemas(self, model: str) -> list[InputSchema]:
+        """Every input schema that the model had, oldest first: chunks name theirs by digest; raises UnknownModel."""
+        query = select(tables.schemas).where(tables.schemas.c.model == model).order_by(tables.schemas.c.version)
+        with self._database.read() as connection:
+            find_model(connection, model)
+            return [to_schema(row) for row in connection.execute(query)]
+
+    def versions(self, model: str) -> list[Version]:
+        """Every version of the model, oldest first; raises UnknownModel."""
+        query = select(tables.versions).where(tables.versions.c.model == model).order_by(tables.versions.c.number)
+        with self._database.read() as connection:
+            find_model(connection, model)
+            return [to_version(row) for row in connection.execute(query)]
+
+    def version(self, model: str, number: int) -> Version:
+        """The version of that number; raises UnknownModel or UnknownVersion."""
+        with self._database.read() as connection:
+            return find_version(connection, model, number)
+
+    def artifact(self, version: Version) -> bytes:
+        """The version's bytes, hashed again.
+
+        Raises:
+            ArtifactMissing: the store does not have them.
+            ArtifactDamaged: the store has others under their name.
+        """
+        return self._artifacts.get(version.digest)
+
+    def lineup(self, model: str) -> Lineup:
+        """Who plays now; raises UnknownModel or NoChampion."""
+        with self._database.read() as connection:
+            return find_lineup(connection, model)
+
+    def lineup_at(self, model: str, generation: int) -> Lineup:
+        """Who played in that generation; raises UnknownModel or UnknownGeneration."""
+        key = (tables.lineups.c.model == model) & (tables.lineups.c.generation == generation)
+        with self._database.read() as connection:
+            row = connection.execute(select(tables.lineups).where(key)).first()
+            if row is None:
+                find_model(connection, model)
+                raise UnknownGeneration(model, generation)
+            return to_lineup(row)
+
+    def lineups(self, model: str) -> list[Lineup]:
+        """Every generation, oldest first, without a gap; raises UnknownModel."""
+        query = select(tables.lineups).where(tables.lineups.c.model == model).order_by(tables.lineups.c.generation)
+        with self._database.read() as connection:
+            find_model(connection, model)
+            return [to_lineup(row) for row in connection.execute(query)]
+
+    def champion_at(self, model: str, moment: datetime) -> int | None:
+        """The number of the version that answered at that moment, None before the first; raises UnknownModel."""
+        query = (
+            select(tables.lineups.c.champion)
+            .where(tables.lineups.c.model == model, tables.lineups.c.since <= moment)
+            .order_by(tables.lineups.c.generation.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            find_model(connection, model)
+            return connection.scalar(query)
+
+    def reign(self, model: str) -> Reign:
+        """The reign of now; raises UnknownModel or NoChampion."""
+        reigns = self.reigns(model)
+        if not reigns:
+            raise NoChampion(model)
+        return reigns[-1]
+
+    def reigns(self, model: str) -> list[Reign]:
+        """Every reign, oldest first; raises UnknownModel."""
+        query = select(tables.reigns).where(tables.reigns.c.model == model).order_by(tables.reigns.c.number)
+        with self._database.read() as connection:
+            find_model(connection, model)
+            return [to_reign(row) for row in connection.execute(query)]
+
+    def decisions(self, model: str) -> list[Decision]:
+        """Every decision with what was known then, oldest first; raises UnknownModel."""
+        table = tables.decisions
+        with self._database.read() as connection:
+            find_model(connection, model)
+            rows = connection.execute(select(table).where(table.c.model == model).order_by(table.c.to_generation))
+            return [to_decision(row) for row in rows]
+
+    def audit(self, model: str | None = None, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
+        """Lines of the audit in order, from the one that follows number `after`; `model` keeps those of one model.
+
+        Only the whole audit, from the first line, can be verified.
+        """
+        query = select(tables.audit).where(tables.audit.c.seq > after).order_by(tables.audit.c.seq).limit(limit)
+        if model is not None:
+            query = query.where(tables.audit.c.model == model)
+        with self._database.read() as connection:
+            return [to_audit_row(row) for row in connection.execute(query)]
+
+    def clock(self) -> datetime | None:
+        """What the caller's clock shows, None while it was never set."""
+        with self._database.read() as connection:
+            return connection.scalar(select(tables.state.c.clock))
+
+    def closed_buckets(self, model: str, reign: int) -> list[ClosedBucket]:
+        """The closed buckets of a reign, by bucket number."""
+        with self._database.read() as connection:
+            return derived.list_buckets(connection, model, reign)
+
+    def evidence(self, model: str) -> dict[str, Any] | None:
+        """The evidence that was saved last, None while there is none."""
+        with self._database.read() as connection:
+            return derived.latest_evidence(connection, model)

@@ -1,0 +1,327 @@
+"""The registry: what exists, who plays, who decided. Every call that changes something is one transaction.
+
+    registry.db     models, versions, lineups, reigns, decisions, audit: `tables`
+    artifacts/      the bytes of versions, by digest: `artifacts`
+
+Any number of processes open the same store. Calls are synchronous, may be made from any thread, and take some
+milliseconds when they write, as the disk is waited for. When one raises, nothing was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+
+from registry import audit, catalogue, decisions, derived, tables
+from registry.admission import AdmissionLimits, admit
+from registry.artifacts import ArtifactStore, digest_of
+from registry.database import Database
+from registry.decisions import Grounds
+from registry.errors import ArtifactRefused
+from registry.lookup import find_lineup, find_model
+from registry.reader import RegistryReader
+from registry.schemas import check_name, check_schema
+from registry.types import (
+    AuditRow,
+    ClosedBucket,
+    InputSchema,
+    Lineup,
+    Model,
+    Policy,
+    Principal,
+    Signature,
+    Task,
+    TrainingReport,
+    Version,
+)
+
+
+class Registry(RegistryReader):
+    """Facts about models, kept in a folder, and how they change."""
+
+    def __init__(self, database: Database, artifacts: ArtifactStore, now: Callable[[], datetime]) -> None:
+        super().__init__(database, artifacts)
+        self._now = now
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        now: Callable[[], datetime],
+        artifacts_url: str | None = None,
+        busy_timeout_s: float = 5.0,
+    ) -> Self:
+        """Opens the registry of a store, and makes it where there is none.
+
+        Args:
+            folder: the store.
+            now: stamps what is written; must give aware datetimes.
+            artifacts_url: a bucket for the artifacts (`s3://…`); None keeps them in the folder.
+            busy_timeout_s: how long a write waits for another process's.
+
+        Raises:
+            StoreNewer: a newer Understudy wrote it; it was not touched.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        database = Database.open(folder / "registry.db", busy_timeout_s=busy_timeout_s)
+        if artifacts_url is None:
+            return cls(database, ArtifactStore.in_folder(folder / "artifacts"), now)
+        return cls(database, ArtifactStore.at_url(artifacts_url), now)
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create_model(
+        self, name: str, schema: InputSchema, task: Task, policy: Policy | None = None, *, by: Principal
+    ) -> Model:
+        """Declares a model. The same schema and task again give the model that is there, with the policy it has by now.
+
+        Raises:
+            SchemaRefused: the name or the schema cannot be meant.
+            ModelExists: the name is taken, with another schema or task.
+        """
+        check_name(name)
+        check_schema(schema)
+        with self._database.change() as connection:
+            return catalogue.declare(connection, name, schema, task, policy or Policy(), by, self._now())
+
+    def extend_schema(self, model: str, schema: InputSchema, *, by: Principal) -> Model:
+        """Adds optional features at the end of a model's schema; the schema that is there already changes nothing.
+
+        Raises:
+            SchemaRefused: it changes a feature that is there, or adds a required one.
+        """
+        with self._database.change() as connection:
+            return catalogue.extend(connection, model, schema, by, self._now())
+
+    def set_policy(self, name: str, policy: Policy, *, by: Principal, expected_generation: int | None = None) -> Model:
+        """Gives a model other terms. Where it has a champion, a new generation and with it a new reign begin.
+
+        Raises:
+            GenerationMoved: the lineup is not at `expected_generation` any more.
+        """
+        grounds = Grounds(by, "", self._now(), expected_generation)
+        with self._database.change() as connection:
+            there = find_model(connection, name)
+            if there.policy == policy:
+                return there
+            document = audit.canonical(policy)
+            connection.execute(tables.models.update().where(tables.models.c.name == name).values(policy=document))
+            lineup = decisions.new_terms(connection, name, grounds)
+            detail = {
+                "policy": msgspec.to_builtins(policy),
+                "to_generation": lineup.generation if lineup else None,
+            }
+            audit.append(connection, at=grounds.at, by=by, action="set_policy", model=name, detail=detail)
+            return find_model(connection, name)
+
+    def add_version(
+        self,
+        model: str,
+        model_bytes: bytes,
+        signature: Signature,
+        training: TrainingReport | None = None,
+        *,
+        by: Principal,
+    ) -> Version:
+        """Keeps a version with the signature that `admit` gave it; it is retired until it is enlisted.
+
+        The same bytes again are the same version, with the training report that it had first.
+
+        Raises:
+            ArtifactRefused: its task, features, outputs or classes are not the model's; or the bytes are a version
+                already, with another signature.
+        """
+        self._artifacts.put(model_bytes)
+        with self._database.change() as connection:
+            return catalogue.insert_version(connection, model, model_bytes, signature, training, by, self._now())
+
+    def register(
+        self,
+        model: str,
+        model_bytes: bytes,
+        as_: Literal["champion", "challenger"],
+        *,
+        by: Principal,
+        reason: str = "",
+        score: str | None = None,
+        classes: tuple[int | str, ...] | None = None,
+        features: tuple[str, ...] | None = None,
+        training: TrainingReport | None = None,
+        limits: AdmissionLimits | None = None,
+    ) -> Version:
+        """Admits the bytes, keeps them as a version, and gives it its first role: version and role in one transaction.
+
+        A version that has the role already keeps it, and nothing changes.
+
+        Raises:
+            ArtifactRefused: one sentence; the refusal itself is in the audit.
+            NoChampion: a challenger needs a champion to challenge.
+            TransitionRefused: there is a champion already, or the version has another role.
+        """
+        declared = self.model(model)
+        try:
+            admitted = admit(
+                model_bytes, declared.schema, declared.task, score=score, classes=classes, features=features,
+                limits=limits or AdmissionLimits(),
+            )  # fmt: skip
+        except ArtifactRefused as refused:
+            detail = {"digest": digest_of(model_bytes), "n_bytes": len(model_bytes), "sentence": str(refused)}
+            self.record("refuse_version", by=by, model=model, detail=detail)
+            raise
+        self._artifacts.put(model_bytes)
+        grounds = Grounds(by, reason, self._now())
+        with self._database.change() as connection:
+            version = catalogue.insert_version(
+                connection, model, model_bytes, admitted.signature, training, by, grounds.at
+            )
+            if as_ == "champion":
+                decisions.appoint(connection, model, version.number, grounds)
+            elif find_lineup(connection, model).role(version.number) != "challenger":
+                decisions.change(connection, "enlist", model, version.number, grounds)
+            return version
+
+    def appoint(self, model: str, version: int, *, reason: str, by: Principal) -> Lineup:
+        """Makes a version the first champion of its model: generation 1, reign 1.
+
+        Raises:
+            TransitionRefused: the model has another champion: enlist a challenger and promote it.
+        """
+        with self._database.change() as connection:
+            return decisions.appoint(connection, model, version, Grounds(by, reason, self._now()))
+
+    def enlist(
+        self, model: str, version: int, *, reason: str, by: Principal, expected_generation: int | None = None
+    ) -> Lineup:
+        """Makes a retired version a challenger.
+
+        Raises:
+            TransitionRefused: it is not retired.
+            GenerationMoved: the lineup is not at `expected_generation` any more.
+        """
+        grounds = Grounds(by, reason, self._now(), expected_generation)
+        with self._database.change() as connection:
+            return decisions.change(connection, "enlist", model, version, grounds)
+
+    def promote(
+        self,
+        model: str,
+        version: int,
+        *,
+        reason: str,
+        by: Principal,
+        expected_generation: int | None = None,
+        evidence: dict[str, Any] | None = None,
+        cursors: dict[str, Any] | None = None,
+    ) -> Lineup:
+        """Makes a challenger champion: generation, reign, decision with its evidence, audit row, all or none.
+
+        Raises:
+            TransitionRefused: the version is not a challenger.
+            GenerationMoved: the lineup is not at `expected_generation` any more.
+        """
+        grounds = Grounds(by, reason, self._now(), expected_generation, evidence, cursors)
+        with self._database.change() as connection:
+            return decisions.change(connection, "promote", model, version, grounds)
+
+    def rollback(
+        self,
+        model: str,
+        *,
+        reason: str,
+        by: Principal,
+        expected_generation: int | None = None,
+        evidence: dict[str, Any] | None = None,
+        cursors: dict[str, Any] | None = None,
+    ) -> Lineup:
+        """Gives the deposed champion its place back; what had taken it is retired.
+
+        Raises:
+            TransitionRefused: there is no previous champion.
+            GenerationMoved: the lineup is not at `expected_generation` any more.
+        """
+        grounds = Grounds(by, reason, self._now(), expected_generation, evidence, cursors)
+        with self._database.change() as connection:
+            return decisions.rollback(connection, model, grounds)
+
+    def retire(
+        self,
+        model: str,
+        version: int,
+        *,
+        reason: str,
+        by: Principal,
+        expected_generation: int | None = None,
+        evidence: dict[str, Any] | None = None,
+        cursors: dict[str, Any] | None = None,
+    ) -> Lineup:
+        """Takes a challenger or the previous champion out of play.
+
+        Raises:
+            TransitionRefused: the version is champion, or retired already.
+            GenerationMoved: the lineup is not at `expected_generation` any more.
+        """
+        grounds = Grounds(by, reason, self._now(), expected_generation, evidence, cursors)
+        with self._database.change() as connection:
+            return decisions.change(connection, "retire", model, version, grounds)
+
+    def record(self, action: str, *, by: Principal, model: str = "", detail: dict[str, Any]) -> AuditRow:
+        """Adds a line to the audit for what happens outside of the registry: keys, erasures, refused uploads."""
+        with self._database.write() as connection:
+            return audit.append(connection, at=self._now(), by=by, action=action, model=model, detail=detail)
+
+    def set_clock(self, to: datetime, *, by: Principal) -> None:
+        """Moves the caller's clock, durably; setting it to what it shows changes nothing.
+
+        The first setting is in the audit, as it says whose clock counts from then on; a year of ticks is not.
+
+        Raises:
+            ClockRefused: `to` is before what it shows.
+        """
+        shown = self.clock()
+        if shown == to:
+            return
+        with self._database.change() as connection:
+            derived.advance_clock(connection, to)
+            if shown is None:
+                audit.append(connection, at=self._now(), by=by, action="set_clock", detail={"to": to})
+
+    def close_bucket(
+        self,
+        model: str,
+        reign: int,
+        bucket: int,
+        *,
+        closed_at: datetime,
+        prediction_cursor: dict[str, int],
+        outcome_cursor: dict[str, int],
+        sums: dict[int, bytes],
+    ) -> bool:
+        """Keeps a closed bucket; returns False, and changes nothing, where it was closed before.
+
+        Raises:
+            UnknownReign: the model has had no such reign.
+        """
+        closed = ClosedBucket(model, reign, bucket, closed_at, prediction_cursor, outcome_cursor, sums)
+        with self._database.write() as connection:
+            return derived.insert_bucket(connection, closed)
+
+    def save_evidence(self, model: str, document: dict[str, Any]) -> None:
+        """Keeps the latest evidence of a model in place of the one before; raises UnknownModel."""
+        with self._database.write() as connection:
+            derived.replace_evidence(connection, find_model(connection, model).name, document, self._now())

@@ -1,0 +1,169 @@
+"""The registry's tables, in SQLAlchemy Core, for SQLite and PostgreSQL alike.
+
+Documents are canonical JSON in text columns: they are read back into structs, never searched by the database, and
+the audit hashes them as they are. What may grow without end (decisions, audit, lineups) is appended only.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC to the microsecond, read back aware also where the database forgets zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses a naive datetime: it would mean another moment on another machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a moment must say its time zone, and {value.isoformat()} does not")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The same moment, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# one row: `change_stamp` moves with every change that a gateway worker must notice. Every write touches it first, so
+# that on a database with row locks writers queue here as they queue for SQLite's one write lock.
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("change_stamp", BigInteger, nullable=False),
+    Column("clock", UtcDateTime),
+)
+
+models = Table(
+    "model",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("task", String(16), nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+schemas = Table(
+    "model_schema",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(71), nullable=False),
+    Column("features", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+
+versions = Table(
+    "version",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(71), nullable=False),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("training", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", Text, nullable=False),
+    UniqueConstraint("model", "digest", name="version_digest"),
+)
+
+lineups = Table(
+    "lineup",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("champion", Integer, nullable=False),
+    Column("challengers", Text, nullable=False),
+    Column("previous", Integer),
+    Column("since", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["model", "champion"], ["version.model", "version.number"], name="lineup_champion"),
+)
+
+reigns = Table(
+    "reign",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("champion", Integer, nullable=False),
+    Column("first_generation", Integer, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("training", Text),
+    ForeignKeyConstraint(["model", "first_generation"], ["lineup.model", "lineup.generation"], name="reign_start"),
+)
+
+decisions = Table(
+    "decision",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("to_generation", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("from_generation", Integer, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("evidence", Text),
+    Column("cursors", Text),
+    ForeignKeyConstraint(["model", "to_generation"], ["lineup.model", "lineup.generation"], name="decision_lineup"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+closed_buckets = Table(
+    "closed_bucket",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("reign", Integer, primary_key=True, autoincrement=False),
+    Column("bucket", BigInteger, primary_key=True, autoincrement=False),
+    Column("closed_at", UtcDateTime, nullable=False),
+    Column("prediction_cursor", Text, nullable=False),
+    Column("outcome_cursor", Text, nullable=False),
+    Column("sums", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["model", "reign"], ["reign.model", "reign.number"], name="closed_bucket_reign"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("saved_at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,36 @@
+"""Whether a challenger is better than the champion: a pure function of logged pairs, valid at every look.
+
+Each row whose outcome is known gives d = loss(champion) - loss(challenger). A challenger is `better` when every
+condition holds, on closed buckets:
+
+- `evidence`: a mixture of fixed bets on every d has multiplied its capital by `n_slots`/α. Exact: a challenger whose
+  running mean of d is never above the margin gets there in at most α of all reigns, however often anyone looks
+  (Waudby-Smith & Ramdas 2023; Choe & Ramdas 2023).
+- `clustered_evidence` and `effective_days`: the same claim against the ups and downs of windows of neighbouring days,
+  because rows of one day share shocks that no test of single rows survives (Howard et al. 2021; Waudby-Smith et al.
+  2024; Wallace 1959; Bartlett windows). Asymptotic, hence at least 28 effective days.
+- `outcomes`, `minority`, `coverage`, and `span` where asked for: enough was seen, of each class, of what was due.
+
+`worse` is the first two in reverse. Everything is computed from sums that add up, so order of rows, shards and
+restarts change nothing: `compare(pairs, rule)` is `judge` over `sums_of` each bucket.
+"""
+
+from retrain.evidence.cohorts import BucketSums, sums_of
+from retrain.evidence.errors import EvidenceError
+from retrain.evidence.guards import Condition
+from retrain.evidence.judge import Evidence, compare, judge
+from retrain.evidence.pairs import Pairs
+from retrain.evidence.rule import Rule, Verdict
+
+__all__ = [
+    "BucketSums",
+    "Condition",
+    "Evidence",
+    "EvidenceError",
+    "Pairs",
+    "Rule",
+    "Verdict",
+    "compare",
+    "judge",
+    "sums_of",
+]
