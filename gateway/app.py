@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 
 import structlog
@@ -32,14 +31,14 @@ VERSION = version_of("understudy")
 
 
 @asynccontextmanager
-async def worker(settings: Settings, door: Front) -> AsyncIterator[Parts]:
-    """The parts of one worker, for as long as it serves.
+async def worker(settings: Settings, door: Front, *, serves: bool) -> AsyncIterator[Parts]:
+    """The parts of one worker, for as long as it serves. One that does not serve others needs no pulse.
 
     Taken down in this order: no more requests, those that were taken are answered, the journal is closed.
     """
     store, loop = settings.folder, asyncio.get_running_loop()
-    registry = Registry.open(store, now=lambda: datetime.now(UTC))
     clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
+    registry = Registry.open(store, now=clock.now)
     clock.refresh(registry)
     lineups = Lineups(registry, settings.server.max_rows)
     lineups.refresh()
@@ -55,7 +54,8 @@ async def worker(settings: Settings, door: Front) -> AsyncIterator[Parts]:
         registry, lineups, clock, appender, predictor,
         poll_s=settings.poll_s, heartbeat_s=settings.journal.heartbeat_s,
     )  # fmt: skip
-    pulse.start()
+    if serves:
+        pulse.start()
     try:
         yield Parts(settings, door, registry, lineups, clock, predictor, desk, pulse)
     finally:
@@ -75,14 +75,14 @@ async def drained(predictor: Predictor, within_s: float) -> None:
             await predictor.idle()
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The ASGI application of one worker."""
+def create_app(settings: Settings, *, serves: bool = True) -> Litestar:
+    """The ASGI application of one worker; `serves=False` is for one process's own use of a store."""
     log = structlog.get_logger("gateway") if settings.logs.requests else None
     door = Front(log)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with worker(settings, door) as parts:
+        async with worker(settings, door, serves=serves) as parts:
             app.state.parts = parts
             yield
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from gateway.config import ClockSettings
 from gateway.errors import InvalidInput
-from gateway.records import micros
+from gateway.records import micros, moment
 from registry.store import Registry
 
 MICROSECONDS = 1_000_000
@@ -43,6 +44,11 @@ class JournalClock:
     def now_us(self) -> int | None:
         """The time; None while a caller's clock was never set."""
         return self._caller_now_us if self.of_caller else self._server_now_us()
+
+    def now(self) -> datetime:
+        """The time as decisions are dated: the machine's, while a caller's clock was never set."""
+        now_us = self.now_us()
+        return moment(self._server_now_us() if now_us is None else now_us)
 
     def stamp(self, predicted_at_us: int | None) -> int:
         """The time of a run that starts now: never before an earlier one, nor before the caller's own time.

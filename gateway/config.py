@@ -157,6 +157,11 @@ def load(
         raise SettingsRefused(f"settings: {error}") from None
 
 
+def environment_of_children() -> dict[str, str]:
+    """This process's environment without the settings, which a child is told whole."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
     for key in path[:-1]:
         tree = tree.setdefault(key, {})

@@ -33,9 +33,9 @@ class BadRequest(GatewayError):
 class BodyTooLarge(BadRequest):
     """More bytes than allowed."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, setting: str = "server.max_body_bytes") -> None:
         self.limit_bytes = limit_bytes
-        super().__init__(f"the body is larger than {limit_bytes:,} bytes (server.max_body_bytes)")
+        super().__init__(f"the body is larger than {limit_bytes:,} bytes ({setting})")
 
 
 class TooManyRows(BadRequest):

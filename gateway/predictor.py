@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
@@ -128,11 +128,9 @@ class Predictor:
         if serving.champion.leaves_the_loop(sum(ask.asked.columns.n_rows for ask in asks)):
             loop = asyncio.get_running_loop()
             running = self._threads.submit(_run_all, serving, cohorts)
-            running.add_done_callback(lambda ran: loop.call_soon_threadsafe(self._ran, queue, serving, ran))
+            running.add_done_callback(lambda ran: loop.call_soon_threadsafe(self._ran, queue, serving, ran.result()))
         else:
-            running = Future()
-            running.set_result(_run_all(serving, cohorts))
-            self._ran(queue, serving, running)
+            self._ran(queue, serving, _run_all(serving, cohorts))
 
     def _cohorts(self, asks: Sequence[Ask]) -> list[Cohort]:
         """The chunks to be, oldest bucket first. All carry the time at which their run starts, which is now."""
@@ -144,10 +142,9 @@ class Predictor:
             cohorts.setdefault(key, Cohort([], ask.purpose, key[0], at_us)).asks.append(ask)
         return [cohorts[key] for key in sorted(cohorts)]
 
-    def _ran(self, queue: Queue, serving: Serving, running: Future[list[Ran]]) -> None:
+    def _ran(self, queue: Queue, serving: Serving, batches: Sequence[Ran]) -> None:
         """Back in the loop: commit what was answered, and start on what has arrived meanwhile."""
         answered_ns = time.perf_counter_ns()
-        batches = running.result()
         self._refuse([failure for ran in batches for failure in ran.failed])
         good = [ran for ran in batches if ran.asks]
         drafts = [draft(serving, ran, self._random(SECRET_BYTES), answered_ns) for ran in good]

@@ -7,13 +7,9 @@ that says so: after any crash it goes on exactly where it was.
 
 from __future__ import annotations
 
-import fcntl
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -23,7 +19,7 @@ from gateway.chunk import STATUSES, Array, Columns, Layout, ShadowChunk, pack_ou
 from gateway.clock import MICROSECONDS, JournalClock
 from gateway.config import Settings, ShadowSettings
 from gateway.errors import GatewayError
-from gateway.journal import Ledger, Mirrored, PredictionReader, open_ledger, open_reader
+from gateway.journal import Ledger, Mirrored, PredictionReader, only_one, open_ledger, open_reader
 from gateway.journal.reader import ChunkHead
 from gateway.journal.sqlite import Checkpointer
 from gateway.records import WriterState
@@ -193,31 +189,13 @@ def _eligible(lineups: Sequence[Lineup]) -> dict[int, frozenset[int]]:
     return {version: frozenset(numbers) for version, numbers in generations.items()}
 
 
-@contextmanager
-def only_one(store: Path, role: str, stop: threading.Event) -> Iterator[None]:
-    """Be the only worker of a role in this store; wait for another one to end. The lock dies with the process."""
-    store.mkdir(parents=True, exist_ok=True)
-    with (store / f"{role}.lock").open("w") as lock:
-        waiting = False
-        while not stop.is_set():
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not waiting:
-                    _log.info("another worker of this role is at work: standing by", role=role)
-                waiting = True
-                stop.wait(0.5)
-        yield
-
-
 def run_shadow(settings: Settings, stop: threading.Event) -> None:
     """Mirror until told to stop."""
     store = settings.folder
     with only_one(store, "shadow", stop):
-        registry = Registry.open(store, now=lambda: datetime.now(UTC))
-        reader, ledger = open_reader(store), open_ledger(store, settings.journal, busy_s=PATIENCE_S)
         clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
+        registry = Registry.open(store, now=clock.now)
+        reader, ledger = open_reader(store), open_ledger(store, settings.journal, busy_s=PATIENCE_S)
         mirror = Mirror(registry, reader, ledger, clock, settings.shadow)
         checkpointer = Checkpointer(
             lambda: ledger.path, every_s=settings.journal.checkpoint_s, max_wal_bytes=settings.journal.max_wal_bytes

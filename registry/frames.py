@@ -28,6 +28,7 @@ Array = NDArray[np.generic]
 
 PREFIX = struct.Struct("<IQ")
 _MAX_HEADER_BYTES = 2**24
+_MAX_SIDE = 2**31
 
 _WIRE: dict[Dtype, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
@@ -146,7 +147,7 @@ def decode(header: bytes | bytearray | memoryview, body: memoryview) -> tuple[Me
     """The message and its arrays, which are views of `body` where they can be; raises BrokenFrame."""
     try:
         decoded = _decoder.decode(header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BrokenFrame(f"the header cannot be read: {error}") from None
     columns: dict[str, Array] = {}
     at = 0
@@ -176,7 +177,7 @@ def _pack(name: str, array: Array) -> tuple[Dtype, bytes]:
 
 def _unpack(column: _Column, body: memoryview) -> Array:
     n_values = prod(column.shape)
-    if len(column.shape) not in (1, 2) or min(column.shape) < 0:
+    if len(column.shape) not in (1, 2) or min(column.shape) < 0 or max(column.shape) > _MAX_SIDE:
         raise BrokenFrame(f"column '{column.name}' has the shape {column.shape}")
     if column.dtype == "string":
         return _unpack_texts(column, body, n_values)

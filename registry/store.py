@@ -22,7 +22,7 @@ from registry.admission import AdmissionLimits, admit
 from registry.artifacts import ArtifactStore, digest_of
 from registry.database import Database
 from registry.decisions import Grounds
-from registry.errors import ArtifactRefused
+from registry.errors import ArtifactRefused, ClockRefused
 from registry.lookup import find_lineup, find_model
 from registry.reader import RegistryReader
 from registry.schemas import check_name, check_schema
@@ -291,8 +291,10 @@ class Registry(RegistryReader):
         The first setting is in the audit, as it says whose clock counts from then on; a year of ticks is not.
 
         Raises:
-            ClockRefused: `to` is before what it shows.
+            ClockRefused: `to` is before what it shows, or does not say its time zone.
         """
+        if to.tzinfo is None:
+            raise ClockRefused(f"a moment must say its time zone, and {to.isoformat()} does not")
         shown = self.clock()
         if shown == to:
             return

@@ -23,7 +23,7 @@ Scalar = float | int | str | bool
 ModelName = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+        pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$(?!\n)",
         description="lower case letters, digits and dashes; at most 63",
     ),
 ]

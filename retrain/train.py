@@ -28,6 +28,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from registry.errors import RegistryError
 from registry.onnx_model import OnnxModel, brief
@@ -148,7 +149,7 @@ def fit(
         trained_from=rows.moment(0),
         trained_until=rows.moment(-1),
         base_rate=terms.base_rate if isinstance(terms.base_rate, float) else None,
-        reference_loss=float(paired_losses(held_out, terms).champion.mean()),
+        reference_loss=float(paired_losses(held_out, terms).champion.mean()) or None,  # 0 is no unit to measure by
         scale=terms.scale,
         prior=terms.prior,
         parity=_parity(pipeline, model_bytes, rows),
@@ -187,8 +188,13 @@ def _fitted(rows: _Rows, estimator: BaseEstimator) -> Pipeline:
     encoder = ColumnTransformer(encoders).fit(rows.table(slice(0, MIN_ROWS)))
     chunks = [slice(start, start + CHUNK_ROWS) for start in range(0, len(rows), CHUNK_ROWS)]
     matrix = np.concatenate([encoder.transform(rows.table(chunk)) for chunk in chunks])
+    # scikit-learn's binning fails on a column that is always missing; a constant one is never split on
+    matrix[:, np.isnan(matrix).all(axis=0)] = 0.0
     try:
-        learned = clone(estimator).fit(matrix, rows.target)
+        # one thread: beside busy neighbours OpenMP's threads wait for each other (measured on two busy cores: 38 s
+        # instead of 5), and sums do not depend on how many cores there are
+        with threadpool_limits(limits=1):
+            learned = clone(estimator).fit(matrix, rows.target)
     except (ValueError, TypeError) as error:
         raise errors.EstimatorRefused(_named(estimator), brief(error)) from None
     if rows.task != "regression" and not hasattr(learned, "predict_proba"):
@@ -234,7 +240,11 @@ def _converted(pipeline: Pipeline, rows: _Rows) -> bytes:
             onnx = skl2onnx.convert_sklearn(pipeline, "understudy", inputs, target_opset=OPSETS, **kind)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise errors.NotConvertible(_named(estimator), brief(error)) from None
-    return bytes(onnx.SerializeToString())
+    # skl2onnx lists the opsets in the order of a set of strings, which is another one in every process
+    opsets = sorted(onnx.opset_import, key=lambda opset: str(opset.domain))
+    del onnx.opset_import[:]
+    onnx.opset_import.extend(opsets)
+    return bytes(onnx.SerializeToString(deterministic=True))
 
 
 def _parity(pipeline: Pipeline, model_bytes: bytes, rows: _Rows) -> dict[str, float]:
@@ -388,9 +398,13 @@ def _outcomes(target: NDArray[Any], task: Task) -> NDArray[Any]:
         if not np.isfinite(target).all():
             row = int(np.flatnonzero(~np.isfinite(target))[0])
             raise errors.TargetRefused("finite numbers", f"{target[row]} in row {row}")
-    found, counts = np.unique(target, return_counts=True) if is_number else _strings(target)
+    else:
+        strange = [value for value in target.tolist() if not isinstance(value, str)]
+        if strange:
+            raise errors.TargetRefused("classes, as whole numbers or strings", f"{strange[0]!r} among them")
+    found, counts = np.unique(target, return_counts=True)
     if len(found) == 1:
-        raise errors.OneClass(found[0].item() if is_number else found[0], len(target))
+        raise errors.OneClass(found.tolist()[0], len(target))
     if task == "regression":
         return target
     if is_number and (found != np.floor(found)).any():
@@ -398,13 +412,7 @@ def _outcomes(target: NDArray[Any], task: Task) -> NDArray[Any]:
     if task == "binary" and len(found) > 2:
         raise errors.TargetRefused("two classes", f"{len(found)}")
     if counts.min() < MIN_CLASS_ROWS:
-        rarest = str(found[int(counts.argmin())])
-        raise errors.TooFewRows(f"rows of class {rarest}", MIN_CLASS_ROWS, int(counts.min()))
+        rarest = found[counts.argmin()]
+        named = f"{rarest:g}" if is_number else repr(str(rarest))
+        raise errors.TooFewRows(f"rows of class {named}", MIN_CLASS_ROWS, int(counts.min()))
     return target.astype(np.int64) if is_number else target
-
-
-def _strings(target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    strange = next((value for value in target.tolist() if not isinstance(value, str)), None)
-    if strange is not None or target.dtype.kind not in "OU":
-        raise errors.TargetRefused("classes, as whole numbers or strings", f"{strange!r} among them")
-    return np.unique(target, return_counts=True)

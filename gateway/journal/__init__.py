@@ -14,13 +14,14 @@ from pathlib import Path
 
 from gateway.config import JournalSettings
 from gateway.journal.ledger import Ledger, Mirrored
+from gateway.journal.locks import only_one
 from gateway.journal.reader import ChunkHead, PredictionReader
 from gateway.journal.sqlite import check_library
 from gateway.journal.writer import Appender, Draft, GroupAppender, LoopAppender, PredictionWriter
 
 __all__ = [
     "Appender", "ChunkHead", "Draft", "GroupAppender", "Ledger", "LoopAppender", "Mirrored", "PredictionReader",
-    "PredictionWriter", "open_ledger", "open_reader", "open_writer",
+    "PredictionWriter", "only_one", "open_ledger", "open_reader", "open_writer",
 ]  # fmt: skip
 
 

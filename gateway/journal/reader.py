@@ -7,8 +7,6 @@ to be dead at once, and for ever, as its number is never given again.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from msgspec import Struct
 
 from gateway.chunk import Chunk, Layout, decode
 from gateway.errors import JournalUnavailable, NotFound
+from gateway.journal.locks import is_locked, lock_path
 from gateway.journal.sqlite import load_layout
-from gateway.journal.writer import file_name, lock_path
+from gateway.journal.writer import file_name
 from gateway.records import Address, Purpose, WriterState, association_hash
 
 HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
@@ -186,18 +185,6 @@ class PredictionReader:
         return self._open[path]
 
     def _is_alive(self, writer: int) -> bool:
-        if writer in self._dead:
-            return False
-        try:
-            fd = os.open(lock_path(self._folder, writer), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+        if writer not in self._dead and not is_locked(lock_path(self._folder, writer)):
             self._dead.add(writer)
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        self._dead.add(writer)
-        return False
+        return writer not in self._dead

@@ -7,8 +7,6 @@ process without gaps: it is taken when the commit succeeds, and after a commit o
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from msgspec import Struct
 from gateway.chunk import Chunk, Layout, encode
 from gateway.config import JournalSettings
 from gateway.errors import JournalUnavailable
+from gateway.journal.locks import let_go
 from gateway.journal.sqlite import Checkpointer, connect, store_layout
 from gateway.records import association_hash
 
@@ -52,18 +51,6 @@ def file_name(writer: int, first_seq: int) -> str:
     return f"{writer}.{first_seq}.db"
 
 
-def lock_path(folder: Path, writer: int) -> Path:
-    """The file whose lock says that the writer is alive: the kernel lets go of it with the process."""
-    return folder / f"{writer}.lock"
-
-
-def take_lock(folder: Path, writer: int) -> int:
-    """Say that the writer is alive, until this process ends; returns the open file."""
-    fd = os.open(lock_path(folder, writer), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return fd
-
-
 class PredictionWriter:
     """Appends chunks; each `append` is one transaction.
 
@@ -78,8 +65,7 @@ class PredictionWriter:
         self._layouts: set[bytes] = set()
         self._retired: list[apsw.Connection] = []
         self._db: apsw.Connection | None = None
-        self._path = folder / file_name(writer, 1)
-        self._file()
+        self._path = folder / file_name(writer, 1)  # made by the first commit
         self._checkpointer = Checkpointer(
             lambda: self._path,
             every_s=settings.checkpoint_s,
@@ -136,7 +122,7 @@ class PredictionWriter:
         self._look_after_files()
         if self._db is not None:
             self._db.close()
-        os.close(self._lock)
+        let_go(self._folder, self.writer, self._lock)
         self._lock = -1
 
     def _insert(self, db: apsw.Connection, seq: int, draft: Draft) -> None:

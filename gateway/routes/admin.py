@@ -17,7 +17,7 @@ from litestar import Request, get, post, put
 from litestar.params import Parameter
 from msgspec import Meta, Struct
 
-from gateway.errors import Conflict, InvalidInput
+from gateway.errors import BodyTooLarge, Conflict, InvalidInput
 from gateway.front import expect_json
 from gateway.routes.parts import Parts
 from gateway.status import mirror_status
@@ -143,7 +143,12 @@ async def list_versions(model: str, parts: Parts) -> list[Any]:
     return await asyncio.to_thread(parts.registry.versions, model)
 
 
-@post("/admin/models/{model:str}/versions", status_code=201, summary="Upload a version: raw ONNX bytes")
+@post(
+    "/admin/models/{model:str}/versions",
+    status_code=201,
+    summary="Upload a version: raw ONNX bytes",
+    request_max_body_size=None,  # its own limit, server.max_model_bytes, is held below
+)
 async def upload_version(
     model: str,
     request: AnyRequest,
@@ -159,7 +164,7 @@ async def upload_version(
     upload = partial(
         parts.registry.register,
         model,
-        await request.body(),
+        await limited_body(request, parts.settings.server.max_model_bytes),
         role,
         by=ticket.principal,
         reason=reason,
@@ -168,6 +173,20 @@ async def upload_version(
         features=None if features is None else tuple(features.split(",")),
     )
     return await changed(parts, upload)
+
+
+async def limited_body(request: AnyRequest, limit_bytes: int) -> bytes:
+    """The whole body, read no further than the limit.
+
+    Raises:
+        BodyTooLarge: there is more.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes, "server.max_model_bytes")
+    return bytes(body)
 
 
 def _label(text: str) -> int | str:

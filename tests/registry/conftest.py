@@ -1,4 +1,4 @@
-"""What the registry's tests share: a store in a temporary folder, a clock that ticks, real models trained once a run."""
+"""What the registry's tests share: a store in a temporary folder, a clock that ticks, real trained models."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -66,7 +66,7 @@ def signature() -> Signature:
 
 @pytest.fixture(scope="session")
 def trained() -> Mapping[str, bytes]:
-    """Real models by name, as ONNX; all take (n, 4) floats named `X`, but for `columns`, which takes `age` and `city`."""
+    """Real models by name, as ONNX; they take (n, 4) floats named `X`, and those of columns take `age` and `city`."""
     generator = np.random.default_rng(7)
     rows = generator.normal(size=(400, 4)).astype(np.float32)
     yes = (rows[:, 0] + 0.5 * rows[:, 1] > 0).astype(np.int64)

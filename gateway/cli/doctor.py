@@ -1,0 +1,125 @@
+"""`understudy doctor`: whether this machine and this store are fit to serve, one line a fact."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import rich_click as click
+from msgspec import Struct
+
+from gateway.cli.options import Failed, Target, on_target, settings_of
+from gateway.client import Client, Unreachable
+from gateway.clock import JournalClock
+from gateway.config import Settings
+from gateway.errors import GatewayError
+from gateway.journal import open_reader
+from gateway.journal.sqlite import check_library
+from registry import audit
+from registry.errors import RegistryError
+from registry.store import Registry
+
+LEAST_FREE_BYTES = 1_073_741_824
+HEADS_AT_ONCE = 1_000
+
+
+class Finding(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@click.command()
+@on_target
+def doctor(target: Target) -> None:
+    """Look at this machine and a store (or at a running server, with --url); exits with 1 if something is wrong."""
+    findings = list(_server(target.url) if target.url else _store(settings_of(target.config, target.data_dir)))
+    target.show(findings, lambda: "\n".join(f"[{'ok' if f.ok else '!!'}] {f.name}: {f.detail}" for f in findings))
+    if not all(finding.ok for finding in findings):
+        raise Failed("something is wrong: see above")
+
+
+def _server(url: str) -> Iterator[Finding]:
+    try:
+        with Client(url) as client:
+            said = client.ready()
+    except Unreachable as error:
+        yield Finding("server", ok=False, detail=str(error))
+        return
+    ready = said["status"] == "ready"
+    yield Finding("server", ok=ready, detail="; ".join(said["problems"]) or f"answers for {', '.join(said['models'])}")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    folder = settings.folder
+    yield _tried("python", lambda: f"{sys.version.split()[0]} on {sys.platform}")
+    yield _tried("sqlite", _library)
+    if not folder.exists():
+        yield Finding("store", ok=True, detail=f"{folder} does not exist yet; the first command makes it")
+        return
+    free_bytes = shutil.disk_usage(folder).free
+    yield Finding("disk", ok=free_bytes > LEAST_FREE_BYTES, detail=f"{free_bytes / 2**30:.1f} GiB free at {folder}")
+    yield _tried("registry", lambda: _registry(settings))
+    yield _tried("artifacts", lambda: _artifacts(settings))
+    yield _tried("audit", lambda: _audit(settings))
+    yield _tried("journal", lambda: _journal(folder))
+
+
+def _tried(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, ok=True, detail=look())
+    except (GatewayError, RegistryError, OSError) as error:
+        return Finding(name, ok=False, detail=str(error))
+
+
+def _library() -> str:
+    check_library()
+    return "new enough not to corrupt a write-ahead log"
+
+
+def _opened(settings: Settings) -> Registry:
+    return Registry.open(settings.folder, now=JournalClock(settings.clock, settings.cohorts.bucket_s).now)
+
+
+def _registry(settings: Settings) -> str:
+    with _opened(settings) as registry:
+        models = registry.models()
+    return f"{len(models)} models" + "".join(f", {model.name}" for model in models[:10])
+
+
+def _artifacts(settings: Settings) -> str:
+    """Read every version's bytes, which hashes them again."""
+    n_bytes = n_versions = 0
+    with _opened(settings) as registry:
+        for model in registry.models():
+            for version in registry.versions(model.name):
+                n_bytes += len(registry.artifact(version))
+                n_versions += 1
+    return f"{n_versions} versions, {n_bytes / 2**20:.1f} MiB, every one as its digest says"
+
+
+def _audit(settings: Settings) -> str:
+    with _opened(settings) as registry:
+        rows = registry.audit()
+    audit.verify(rows)
+    return f"{len(rows)} lines, the chain holds"
+
+
+def _journal(folder: Path) -> str:
+    """Read every chunk, which checks its checksum."""
+    reader = open_reader(folder)
+    n_chunks = n_rows = 0
+    try:
+        for state in reader.writers():
+            after = 0
+            while heads := reader.heads(state.writer, after, HEADS_AT_ONCE):
+                n_rows += sum(reader.chunk(head.writer, head.seq).n_rows for head in heads)
+                n_chunks += len(heads)
+                after = heads[-1].seq
+    finally:
+        reader.close()
+    return f"{n_rows:,} predictions in {n_chunks:,} chunks, every checksum right"

@@ -1,0 +1,187 @@
+"""Models, versions and decisions: `register`, `status`, `evidence`, `promote`, `rollback`, `retire`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import rich_click as click
+
+from gateway.cli.options import Target, on_target
+from registry.types import Feature
+
+MODEL = click.argument("model")
+REASON = click.option("--reason", required=True, help="Why; it stays in the audit.")
+GENERATION = click.option("--if-generation", type=int, help="Only if the lineup is still at this generation.")
+
+
+class SchemaFile(msgspec.Struct, forbid_unknown_fields=True):
+    """`--schema FILE.json`."""
+
+    features: list[Feature]
+
+
+@click.command()
+@MODEL
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--as", "role", type=click.Choice(["champion", "challenger"]), required=True, help="Its first role.")
+@click.option("--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Needed for a new model.")
+@click.option("--features", help="Names in the order of the model's tensor, for a new model of 32-bit floats: a,b,c.")
+@click.option("--schema", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Or a file with dtypes.")
+@click.option("--score", help="What is compared with the outcome: OUTPUT[:COLUMN].")
+@click.option("--classes", help="The class labels in order: 0,1 or no,yes.")
+@click.option("--reason", default="", help="Why; it stays in the audit.")
+@on_target
+def register(
+    model: str,
+    file: Path,
+    role: Literal["champion", "challenger"],
+    task: str | None,
+    features: str | None,
+    schema: Path | None,
+    score: str | None,
+    classes: str | None,
+    reason: str,
+    target: Target,
+) -> None:
+    """Register an ONNX FILE as a version of MODEL.
+
+    It is loaded in a limited process first, and refused with one sentence if it should not be loaded.
+    """
+    declared = _declared(features, schema)
+    with target.client() as client:
+        if declared is not None:
+            if task is None:
+                raise click.UsageError("a new model needs --task binary, multiclass or regression")
+            client.create_model(model, task, declared)
+        version = client.register(model, file.read_bytes(), role, score=score, classes=classes, reason=reason or None)
+    target.show(version, lambda: f"version {version['number']} of {model} is its {role}")
+
+
+def _declared(features: str | None, schema: Path | None) -> list[dict[str, Any]] | None:
+    """The features that the command line declares; None where it declares none."""
+    if features is not None and schema is not None:
+        raise click.UsageError("expected either --features or --schema, got both")
+    if features is not None:
+        return [{"name": name.strip(), "dtype": "float32"} for name in features.split(",")]
+    if schema is None:
+        return None
+    try:
+        read = msgspec.json.decode(schema.read_bytes(), type=SchemaFile)
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"--schema {schema}: {error}") from None
+    builtins: list[dict[str, Any]] = msgspec.to_builtins(read.features)
+    return builtins
+
+
+@click.command()
+@click.argument("model", required=False)
+@on_target
+def status(
+    model: str | None,
+    target: Target,
+) -> None:
+    """Who plays, since when, and how the mirror stands."""
+    with target.client() as client:
+        documents = client.models() if model is None else [client.model(model)]
+    result = documents if model is None else documents[0]
+    target.show(result, lambda: "\n".join(map(_status, documents)) or "no models yet")
+
+
+def _status(document: dict[str, Any]) -> str:
+    lineup = document["lineup"]
+    if lineup is None:
+        return f"{document['name']}: no champion yet"
+    champion = f"champion is version {lineup['champion']} since {lineup['since']}"
+    lines = [f"{document['name']}: {champion} (generation {lineup['generation']}, reign {document['reign']['number']})"]
+    for entry in document["mirror"]:
+        account = entry["mirror"]
+        reasons = "".join(f", {n:,} {reason}" for reason, n in account["reasons"].items())
+        parts = f"{account['scored']:,} scored + {account['failed']:,} failed + {account['skipped']:,} skipped{reasons}"
+        who = f"{entry['role']} version {entry['version']}"
+        lines.append(f"  {who}: {account['eligible']:,} eligible = {parts}; {entry['lag_s']:.1f} s behind")
+    return "\n".join(lines)
+
+
+@click.command()
+@MODEL
+@on_target
+def evidence(
+    model: str,
+    target: Target,
+) -> None:
+    """What is known of the challengers, and what is missing."""
+    with target.client() as client:
+        document = client.evidence(model)
+    target.show(document, lambda: evidence_text(document))
+
+
+def evidence_text(document: dict[str, Any]) -> str:
+    """The evidence for people: a verdict and a sentence a challenger, and every condition."""
+    through = document["closed_through"] or "none yet"
+    champion = f"champion is version {document['champion']}, reign {document['reign']}"
+    lines = [f"{document['model']}: {champion}, cohorts closed through {through}"]
+    for entry in document["challengers"]:
+        lines.append(f"  version {entry['version']}: {entry['verdict']}. {entry['sentence']}")
+        lines.extend(f"    [{'x' if c['holds'] else ' '}] {c['name']}: {c['detail']}" for c in entry["conditions"])
+    return "\n".join(lines)
+
+
+def _lineup_text(lineup: dict[str, Any]) -> str:
+    return f"champion of {lineup['model']} is version {lineup['champion']} (generation {lineup['generation']})"
+
+
+@click.command()
+@MODEL
+@click.argument("version", type=int)
+@REASON
+@GENERATION
+@on_target
+def promote(
+    model: str,
+    version: int,
+    reason: str,
+    if_generation: int | None,
+    target: Target,
+) -> None:
+    """Make a challenger the champion."""
+    with target.client() as client:
+        lineup = client.promote(model, version, reason, generation=if_generation)
+    target.show(lineup, lambda: _lineup_text(lineup))
+
+
+@click.command()
+@MODEL
+@REASON
+@GENERATION
+@on_target
+def rollback(
+    model: str,
+    reason: str,
+    if_generation: int | None,
+    target: Target,
+) -> None:
+    """Give the previous champion its place back."""
+    with target.client() as client:
+        lineup = client.rollback(model, reason, generation=if_generation)
+    target.show(lineup, lambda: _lineup_text(lineup))
+
+
+@click.command()
+@MODEL
+@click.argument("version", type=int)
+@REASON
+@GENERATION
+@on_target
+def retire(
+    model: str,
+    version: int,
+    reason: str,
+    if_generation: int | None,
+    target: Target,
+) -> None:
+    """Take a challenger, or the previous champion, out of play."""
+    with target.client() as client:
+        lineup = client.retire(model, version, reason, generation=if_generation)
+    target.show(lineup, lambda: f"version {version} is retired; {_lineup_text(lineup)}")

@@ -1,0 +1,95 @@
+"""What the commands share: where to work, how to print, and how to fail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import rich_click as click
+from msgspec import Struct
+
+from gateway.client import Client, ProblemError, Unreachable
+from gateway.config import Settings, load
+from gateway.errors import GatewayError, SettingsRefused
+from registry.errors import RegistryError
+
+FAILED = 1
+"""Exit code of a command that was understood and could not be done; click's own is 2, for one that was not."""
+
+
+class Failed(click.ClickException):
+    """Understood, and not done."""
+
+    exit_code = FAILED
+
+
+@contextmanager
+def failing_in_one_line() -> Iterator[None]:
+    """Turn what is refused into one sentence and exit code 1."""
+    try:
+        yield
+    except (ProblemError, Unreachable, TimeoutError, GatewayError, RegistryError) as error:
+        raise Failed(str(error)) from None
+
+
+def settings_of(config: Path | None, data_dir: str | None, **overrides: Any) -> Settings:
+    """The settings of a command; what cannot be meant is a usage error."""
+    try:
+        return load(config, {"store": data_dir, **overrides})
+    except SettingsRefused as error:
+        raise click.UsageError(str(error)) from None
+
+
+class Target(Struct, frozen=True):
+    """Where a command works, and how it prints."""
+
+    config: Path | None
+    data_dir: str | None
+    url: str | None
+    as_json: bool
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """The client of the command; what it refuses becomes one line and exit code 1."""
+        if self.url is not None and (self.config is not None or self.data_dir is not None):
+            raise click.UsageError("expected either --url or a store (--config, --data-dir), got both")
+        settings = settings_of(self.config, self.data_dir)
+        with (
+            failing_in_one_line(),
+            Client(self.url) if self.url is not None else Client.on_store(settings) as client,
+        ):
+            yield client
+
+    def show(self, document: Any, text: Callable[[], str]) -> None:
+        """Print a result: for programs, or for people."""
+        if self.as_json:
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+        else:
+            click.echo(text())
+
+
+def json_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--config` and `--data-dir`."""
+    command = click.option("--data-dir", help="The store's folder.  [default: ./understudy-data]")(command)
+    return click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings.")(command)
+
+
+def on_target(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--url`, `--config`, `--data-dir` and `--json`, and hand them to it as one `target`."""
+
+    @wraps(command)
+    def with_target(config: Path | None, data_dir: str | None, url: str | None, as_json: bool, **rest: Any) -> None:
+        command(target=Target(config, data_dir, url, as_json), **rest)
+
+    with_url = click.option("--url", help="Work on a running server instead of a store.")(with_target)
+    return store_options(json_option(with_url))

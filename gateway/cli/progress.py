@@ -1,0 +1,58 @@
+"""Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+PLAIN_EVERY_S = 5.0
+
+
+class Bar:
+    """One thing that grows."""
+
+    def __init__(self, name: str, total: int, live: RichProgress | None, task: TaskID | None) -> None:
+        self._name, self._total, self._live, self._task = name, total, live, task
+        self._said_s = 0.0
+
+    def update(self, done: int, note: str) -> None:
+        """Say how far it is, and how things stand."""
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=done, note=note)
+        elif time.monotonic() - self._said_s > PLAIN_EVERY_S or done == self._total:
+            self._said_s = time.monotonic()
+            print(f"{done:,} of {self._total:,} {self._name}; {note}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class Progress:
+    """What a command says while it works."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def task(self, what: str) -> Iterator[None]:
+        """Say what is being done, and how long it took."""
+        started_s = time.perf_counter()
+        if self._console.is_terminal:
+            with self._console.status(f"{what} …"):
+                yield
+        else:
+            yield
+        self._console.print(f"{what}: {time.perf_counter() - started_s:.1f} s", highlight=False)
+
+    @contextmanager
+    def bar(self, name: str, total: int) -> Iterator[Bar]:
+        """Show how far something is."""
+        if not self._console.is_terminal:
+            yield Bar(name, total, None, None)
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+        with RichProgress(*columns, console=self._console) as live:
+            yield Bar(name, total, live, live.add_task(name, total=total, note=""))

@@ -1,0 +1,50 @@
+"""How `serve` starts its children: `python -m gateway.cli.role JSON`. Here, as only the command line knows retrain."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import msgspec
+
+from gateway.config import Settings
+from gateway.logs import set_up
+from gateway.supervisor import Inherited, end_with_parent, listening_socket, stop_on_signals
+
+NICE = 10
+"""Workers that nobody waits for give way to the one that answers."""
+
+
+def run_role(role: str, settings: Settings, bound: socket.socket | None = None) -> None:
+    """Be one worker of a role until told to stop."""
+    set_up(settings.logs, role)
+    match role:
+        case "gateway":
+            from gateway.worker import run_gateway
+
+            run_gateway(settings, listening_socket(settings.server) if bound is None else bound)
+        case "shadow":
+            from gateway.shadow import run_shadow
+
+            os.nice(NICE)
+            run_shadow(settings, stop_on_signals())
+        case "retrain":
+            from retrain.cycle import run_retrain
+
+            os.nice(NICE)
+            run_retrain(settings, stop_on_signals())
+        case _:
+            raise ValueError(f"role: expected gateway, shadow or retrain, got {role!r}")
+
+
+def main() -> None:
+    """Entry of a supervised child."""
+    inherited = msgspec.json.decode(sys.argv[1], type=Inherited)
+    end_with_parent(inherited.pipe)
+    bound = None if inherited.socket is None else socket.socket(fileno=inherited.socket)
+    run_role(inherited.role, inherited.settings, bound)
+
+
+if __name__ == "__main__":
+    main()

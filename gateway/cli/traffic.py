@@ -1,0 +1,140 @@
+"""Rows of a table sent as live traffic under the caller's clock: each at its time, each outcome when it is known.
+
+The story of a year runs as fast as the machine allows, and comes out the same each time: rows are sent in order, an
+hour of the caller's clock at once, and at the end of each day the sender waits until every cohort that is due has been
+closed. So a decision falls on the same day of the caller's clock whatever the machine was doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.client import Sender
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+IN_FLIGHT = 8
+OUTCOMES_AT_ONCE = 500
+
+
+class Row(Struct, frozen=True):
+    """One row of the table. `outcome` None: it never gets one."""
+
+    inputs: dict[str, Any]
+    association_id: str
+    predicted_at: datetime
+    known_at: datetime
+    outcome: int | float | str | None
+
+
+class Tally(Struct):
+    """What was sent, and how long the answers took."""
+
+    n_predictions: int = 0
+    n_outcomes: int = 0
+    latencies_s: list[float] = []
+    receipts: dict[str, int] = {}
+    started_s: float = 0.0
+    took_s: float = 0.0
+
+    def count(self, receipt: dict[str, Any]) -> None:
+        """Add the receipt of some outcomes."""
+        for fate, n in receipt.items():
+            number = len(n) if isinstance(n, list) else n
+            self.receipts[fate] = self.receipts.get(fate, 0) + number
+
+
+class Traffic:
+    """Sends rows to one model of a running server."""
+
+    def __init__(self, sender: Sender, model: str, *, maturity: timedelta, closing_timeout_s: float = 120.0) -> None:
+        self._sender, self._model, self._maturity = sender, model, maturity
+        self._closing_timeout_s = closing_timeout_s
+        self._due: list[tuple[datetime, int, dict[str, Any]]] = []
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._first_day = datetime.max.replace(tzinfo=UTC)
+        self.tally = Tally(latencies_s=[], receipts={}, started_s=time.perf_counter())
+
+    async def run(self, rows: Sequence[Row], each_day: Callable[[datetime, Tally, dict[str, Any]], None]) -> Tally:
+        """Send them all; `each_day` is told the day that ended, the tally and the evidence as it then was."""
+        self._first_day = _hour_of(rows[0]).replace(hour=0)
+        for day, hours in _days(rows):
+            for _, of_one_hour in hours:
+                await self._hour(of_one_hour)
+            each_day(day, self.tally, await self._end_of(day))
+        while self._due:
+            day = self._due[0][0].replace(hour=0, minute=0, second=0, microsecond=0)
+            each_day(day, self.tally, await self._end_of(day))
+        self.tally.took_s = time.perf_counter() - self.tally.started_s
+        return self.tally
+
+    async def _hour(self, rows: list[Row]) -> None:
+        """What became known before this hour, then its predictions."""
+        await self._report(until=rows[0].predicted_at)
+        await asyncio.gather(*(self._predict(row) for row in rows))
+
+    async def _predict(self, row: Row) -> None:
+        body = {
+            "inputs": row.inputs,
+            "association_id": row.association_id,
+            "predicted_at": row.predicted_at.isoformat(),
+        }
+        async with self._in_flight:
+            started_s = time.perf_counter()
+            await self._sender.post(f"/models/{self._model}/predict", body)
+            self.tally.latencies_s.append(time.perf_counter() - started_s)
+        self.tally.n_predictions += 1
+        if row.outcome is not None:
+            said = {
+                "association_id": row.association_id,
+                "outcome": row.outcome,
+                "observed_at": row.known_at.isoformat(),
+            }
+            heapq.heappush(self._due, (row.known_at, self.tally.n_predictions, said))
+
+    async def _report(self, until: datetime) -> None:
+        """Send the outcomes that are known by then."""
+        while self._due and self._due[0][0] <= until:
+            known: list[dict[str, Any]] = []
+            while self._due and self._due[0][0] <= until and len(known) < OUTCOMES_AT_ONCE:
+                known.append(heapq.heappop(self._due)[2])
+            receipt = await self._sender.post(f"/models/{self._model}/outcomes", known)
+            self.tally.count(receipt)
+            self.tally.n_outcomes += len(known)
+
+    async def _end_of(self, day: datetime) -> dict[str, Any]:
+        """Move the clock past midnight and wait for the cohorts that are due then; returns the evidence."""
+        midnight = day + DAY
+        await self._report(until=midnight)
+        await self._sender.post("/admin/clock", {"now": midnight.isoformat()})
+        due = midnight - self._maturity
+        deadline_s = time.monotonic() + self._closing_timeout_s
+        while True:
+            evidence: dict[str, Any] = await self._sender.get(f"/admin/models/{self._model}/evidence")
+            through = evidence["closed_through"]
+            if due <= self._first_day or (through is not None and datetime.fromisoformat(through) >= due):
+                return evidence
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(
+                    f"the cohort before {due:%Y-%m-%d} was not closed within {self._closing_timeout_s:g} s"
+                )
+            await asyncio.sleep(0.01)
+
+
+def _days(rows: Sequence[Row]) -> Iterator[tuple[datetime, list[tuple[datetime, list[Row]]]]]:
+    """(midnight, [(hour, rows)]) in order, in UTC."""
+    hours = [(hour, list(of_one)) for hour, of_one in groupby(rows, key=_hour_of)]
+    for day, of_one_day in groupby(hours, key=lambda pair: pair[0].replace(hour=0)):
+        yield day, list(of_one_day)
+
+
+def _hour_of(row: Row) -> datetime:
+    return row.predicted_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

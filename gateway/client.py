@@ -1,0 +1,281 @@
+"""The client: the same calls on a running server, or on a store without one.
+
+    with Client("http://127.0.0.1:8080") as understudy:
+        answer = understudy.predict("late-flights", {"carrier": "UA", "distance": 733.0})
+        understudy.outcome("late-flights", 1, prediction_id=answer["prediction_id"])
+
+`Client.on_store(settings)` runs the very same application in this process, so there is one way to do each thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any, Literal, Self
+
+import httpx
+import msgspec
+
+from gateway.config import Settings
+
+Rows = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+class ProblemError(Exception):
+    """The server refused, or could not; `sentence` is for people, `status` and `problem` for programs."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status, self.problem = status, problem
+        self.sentence = str(problem.get("error", problem))
+        super().__init__(self.sentence)
+
+
+class Unreachable(Exception):
+    """Nobody answers at that address."""
+
+
+class Client:
+    """Calls of one user. Not for several threads at once."""
+
+    def __init__(self, url: str, *, timeout_s: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
+        # no proxies and no credentials from the environment: predictions go where they were told to
+        self._http = httpx.Client(
+            base_url=url, timeout=timeout_s, transport=transport, trust_env=False, follow_redirects=False
+        )
+
+    @classmethod
+    def on_store(cls, settings: Settings) -> Self:
+        """Work on a store in this process; nothing else needs to run."""
+        return cls("http://store", transport=_InProcess(settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections, or the store."""
+        self._http.close()
+
+    # --- data plane
+
+    def predict(self, model: str, inputs: Rows, **facts: Any) -> dict[str, Any]:
+        """The champion's answer. `facts`: association_id, predicted_at, decision, propensity; each as on the wire."""
+        return self._json("POST", f"/models/{model}/predict", {"inputs": inputs, **facts})
+
+    def outcome(self, model: str, outcome: Any, **facts: Any) -> dict[str, Any]:
+        """What really happened. `facts`: prediction_id or association_id, and row, observed_at, source."""
+        return self._json("POST", f"/models/{model}/outcomes", {"outcome": outcome, **facts})
+
+    def outcomes(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Many at once; see `outcome`."""
+        return self._json("POST", f"/models/{model}/outcomes", outcomes)
+
+    def prediction(self, model: str, prediction_id: str, row: int = 0) -> dict[str, Any]:
+        """A prediction read back, with its shadow scores and outcomes."""
+        return self._json("GET", f"/models/{model}/predictions/{prediction_id}", params={"row": row})
+
+    def predictions(self, model: str, association_id: str) -> list[dict[str, Any]]:
+        """The predictions of an association id, oldest first."""
+        found = self._json("GET", f"/models/{model}/predictions", params={"association_id": association_id})
+        rows: list[dict[str, Any]] = found["predictions"]
+        return rows
+
+    # --- control plane
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model with its lineup, versions and mirror."""
+        documents: list[dict[str, Any]] = self._decoded("GET", "/admin/models")
+        return documents
+
+    def model(self, model: str) -> dict[str, Any]:
+        """One model."""
+        return self._json("GET", f"/admin/models/{model}")
+
+    def create_model(
+        self, model: str, task: str, features: Sequence[Mapping[str, Any]], policy: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Declare a model; the same declaration again changes nothing."""
+        declared = {"name": model, "task": task, "features": features} | ({} if policy is None else {"policy": policy})
+        return self._json("POST", "/admin/models", declared)
+
+    def register(
+        self, model: str, onnx: bytes, as_: Literal["champion", "challenger"], **options: str | None
+    ) -> dict[str, Any]:
+        """Upload a version. `options`: score, classes, features, reason; each as on the wire."""
+        params = {"as": as_} | {name: value for name, value in options.items() if value is not None}
+        headers = {"content-type": "application/octet-stream"}
+        response = self._send("POST", f"/admin/models/{model}/versions", content=onnx, params=params, headers=headers)
+        version: dict[str, Any] = msgspec.json.decode(response.content)
+        return version
+
+    def promote(self, model: str, version: int, reason: str, *, generation: int | None = None) -> dict[str, Any]:
+        """Make a challenger the champion; returns the lineup."""
+        return self._change(model, "promote", {"version": version, "reason": reason}, generation)
+
+    def rollback(self, model: str, reason: str, *, generation: int | None = None) -> dict[str, Any]:
+        """Give the previous champion its place back; returns the lineup."""
+        return self._change(model, "rollback", {"reason": reason}, generation)
+
+    def retire(self, model: str, version: int, reason: str, *, generation: int | None = None) -> dict[str, Any]:
+        """Take a challenger out of play; returns the lineup."""
+        return self._change(model, "retire", {"version": version, "reason": reason}, generation)
+
+    def enlist(self, model: str, version: int, reason: str, *, generation: int | None = None) -> dict[str, Any]:
+        """Make a retired version a challenger again; returns the lineup."""
+        return self._change(model, "challengers", {"version": version, "reason": reason}, generation)
+
+    def evidence(self, model: str) -> dict[str, Any]:
+        """What is known of the challengers, and what is missing."""
+        return self._json("GET", f"/admin/models/{model}/evidence")
+
+    def decisions(self, model: str) -> list[dict[str, Any]]:
+        """Every change of the lineup, oldest first."""
+        decided: list[dict[str, Any]] = self._decoded("GET", f"/admin/models/{model}/decisions")
+        return decided
+
+    def set_clock(self, now: datetime) -> None:
+        """Advance the caller's clock."""
+        self._json("POST", "/admin/clock", {"now": now.isoformat()})
+
+    def ready(self) -> dict[str, Any]:
+        """What `/readyz` says, ready or not."""
+        response = self._request("GET", "/readyz")
+        return dict(msgspec.json.decode(response.content))
+
+    def wait_caught_up(self, model: str, *, timeout_s: float, poll_s: float = 0.02) -> dict[str, Any]:
+        """Wait until every challenger has been given every prediction; returns the model.
+
+        Raises:
+            TimeoutError: it has not, in that time; says how many chunks wait.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            document = self.model(model)
+            waiting = sum(entry["n_chunks_waiting"] for entry in document["mirror"])
+            if not waiting:
+                return document
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"{waiting} chunks of '{model}' still wait for a challenger after {timeout_s:g} s")
+            time.sleep(poll_s)
+
+    def _change(self, model: str, what: str, body: Mapping[str, Any], generation: int | None) -> dict[str, Any]:
+        headers = {} if generation is None else {"if-match": f'"{generation}"'}
+        return self._json("POST", f"/admin/models/{model}/{what}", body, headers=headers)
+
+    def _json(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
+        document: dict[str, Any] = self._decoded(method, path, body, **options)
+        return document
+
+    def _decoded(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        if body is not None:
+            options["content"] = msgspec.json.encode(body)
+            options["headers"] = {"content-type": "application/json", **options.get("headers", {})}
+        return msgspec.json.decode(self._send(method, path, **options).content)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response = self._request(method, path, **options)
+        if response.status_code >= 400:
+            raise _problem(response)
+        return response
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise Unreachable(f"nobody answers at {self._http.base_url}: {error or type(error).__name__}") from None
+
+
+def _problem(response: httpx.Response) -> ProblemError:
+    try:
+        problem = msgspec.json.decode(response.content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        problem = {"error": f"HTTP {response.status_code}, without an explanation"}
+    return ProblemError(response.status_code, problem)
+
+
+class Sender:
+    """Sends predictions and outcomes concurrently, for streams of them; from one event loop."""
+
+    def __init__(self, url: str, *, connections: int, timeout_s: float = 60.0) -> None:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._http = httpx.AsyncClient(
+            base_url=url, timeout=timeout_s, limits=limits, trust_env=False, follow_redirects=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def post(self, path: str, body: Any) -> Any:
+        """Send a JSON body and return the JSON answer.
+
+        Raises:
+            ProblemError: the server refused.
+        """
+        content = msgspec.json.encode(body)
+        return _answer(await self._http.post(path, content=content, headers={"content-type": "application/json"}))
+
+    async def get(self, path: str) -> Any:
+        """The JSON answer; raises as `post`."""
+        return _answer(await self._http.get(path))
+
+
+def _answer(response: httpx.Response) -> Any:
+    if response.status_code >= 400:
+        raise _problem(response)
+    return msgspec.json.decode(response.content)
+
+
+class _InProcess(httpx.BaseTransport):
+    """Runs the gateway's application on a store, in a thread with an event loop of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        from gateway.app import create_app  # as slow as a server, and not needed to talk to one
+
+        app: Any = create_app(settings, serves=False)
+        self._loop = asyncio.new_event_loop()
+        self._closed = asyncio.Event()
+        self._opened: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._loop.run_until_complete, args=(self._live(app),), name="understudy"
+        )
+        self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self._thread.join()
+            raise
+        self._transport = httpx.ASGITransport(app)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def answer() -> httpx.Response:
+            sent = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
+            response = await self._transport.handle_async_request(sent)
+            body = await response.aread()
+            return httpx.Response(response.status_code, headers=response.headers, content=body)
+
+        return asyncio.run_coroutine_threadsafe(answer(), self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
+        self._loop.close()
+
+    async def _live(self, app: Any) -> None:
+        """From the opening of the store to its closing, in one task, as cancel scopes want it."""
+        try:
+            async with app.lifespan():
+                self._opened.set_result(None)
+                await self._closed.wait()
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)

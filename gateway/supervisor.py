@@ -1,0 +1,179 @@
+"""`understudy serve`: one parent that binds the port and keeps the workers of every role running.
+
+Children are started, never forked, and inherit the listening socket and the reading end of a pipe. The parent never
+writes to that pipe: when it closes, whatever the parent died of, the children know and end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from gateway.config import ServerSettings, Settings, environment_of_children
+from gateway.errors import SettingsRefused
+
+CRASHES_ALLOWED = 5
+CRASH_WINDOW_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+ORPHAN_GRACE_S = 0.8
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_log = structlog.get_logger("supervisor")
+
+
+def listening_socket(settings: ServerSettings) -> socket.socket:
+    """The bound socket that all gateway workers accept from.
+
+    Raises:
+        SettingsRefused: the address is taken, or is not this machine's alone and nobody has accepted that in writing.
+    """
+    if settings.host not in _LOOPBACK and not settings.open_to_network:
+        raise SettingsRefused(
+            f"server.host: expected a loopback address, got {settings.host}: there are no keys yet, so whoever reaches "
+            "the port may predict and promote; set server.open_to_network = true to accept that"
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise SettingsRefused(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    bound.listen(2_048)
+    bound.set_inheritable(True)
+    return bound
+
+
+class Inherited(Struct, frozen=True):
+    """What a child is told on its command line, as JSON."""
+
+    role: str
+    settings: Settings
+    socket: int | None
+    pipe: int
+
+
+class Worker:
+    """One child of a role, started again when it ends."""
+
+    def __init__(self, role: str, command: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.role = role
+        self._command = command
+        self._process = command()
+        self._crashes: deque[float] = deque(maxlen=CRASHES_ALLOWED)
+        self._pause_s = FIRST_PAUSE_S
+        self._starts_again_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def look_after(self) -> bool:
+        """Start it again if it has ended and its pause is over; False once it has crashed too often."""
+        now_s = time.monotonic()
+        if self.runs:
+            return True
+        if self._starts_again_s is None:
+            self._crashes.append(now_s)
+            _log.warning("a worker has ended", role=self.role, pid=self.pid, exit_code=self._process.returncode)
+            if len(self._crashes) == CRASHES_ALLOWED and now_s - self._crashes[0] < CRASH_WINDOW_S:
+                return False
+            recent = len(self._crashes) > 1 and now_s - self._crashes[-2] < CRASH_WINDOW_S
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if recent else FIRST_PAUSE_S
+            self._starts_again_s = now_s + self._pause_s
+        elif now_s >= self._starts_again_s:
+            self._starts_again_s = None
+            self._process = self._command()
+        return True
+
+    def ask_to_end(self) -> None:
+        """Let it finish what it has taken."""
+        if self.runs:
+            self._process.terminate()
+
+    def end_by(self, deadline_s: float) -> None:
+        """Wait for it until then, and not longer."""
+        try:
+            self._process.wait(max(0.0, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Supervisor:
+    """All workers of one `serve`."""
+
+    def __init__(self, settings: Settings, bound: socket.socket) -> None:
+        self._settings, self._bound = settings, bound
+        self._pipe, self._held = os.pipe()
+        os.set_inheritable(self._pipe, True)
+        roles = ["gateway"] * settings.server.workers + ["shadow", "retrain"]
+        self.workers = [Worker(role, self._starter(role)) for role in roles]
+
+    def run(self, stop: threading.Event) -> int:
+        """Keep the workers running until told to stop; returns the exit code: 1 if a worker crashed too often."""
+        healthy = True
+        while healthy and not stop.wait(0.05):
+            states = [worker.look_after() for worker in self.workers]  # every one of them, whatever the first says
+            healthy = all(states)
+        if not healthy:
+            _log.error("a worker crashed too often: giving up", crashes=CRASHES_ALLOWED, within_s=CRASH_WINDOW_S)
+        self._stop()
+        return 0 if healthy else 1
+
+    def _stop(self) -> None:
+        """The gateway first: what it still answers is mirrored when the next run starts, from the same cursor."""
+        deadline_s = time.monotonic() + self._settings.server.drain_s + 2.0
+        for worker in self.workers:
+            worker.ask_to_end()
+        for worker in self.workers:
+            worker.end_by(deadline_s)
+        os.close(self._held)
+        os.close(self._pipe)
+
+    def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
+        fd = self._bound.fileno() if role == "gateway" else None
+        inherited = Inherited(role, self._settings, fd, self._pipe)
+        command = [sys.executable, "-m", "gateway.cli.role", msgspec.json.encode(inherited).decode()]
+        passed: Sequence[int] = [self._pipe] if fd is None else [self._pipe, fd]
+        # the packages may be run from a checkout, so a child looks for them where the parent has found them
+        place = environment_of_children() | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        return lambda: subprocess.Popen(command, pass_fds=passed, env=place, start_new_session=True)
+
+
+def end_with_parent(pipe: int) -> None:
+    """Have this process end within a second of its parent: first asked, then not."""
+
+    def watch() -> None:
+        os.read(pipe, 1)  # returns when the last writing end is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_GRACE_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,227 @@
+"""Cohorts of one reign: when a bucket may be closed, and what its rows say of each challenger.
+
+A bucket closes when its outcomes have had their time, every live writer has promised to stamp nothing earlier than
+its end, and every challenger has answered (or failed) all of its rows. It is closed once, at a cursor: what comes
+later is late, is counted, and is never evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from gateway.chunk import SKIPPED, STATUSES, Array, Chunk, ShadowChunk, unpack_outputs
+from gateway.clock import MICROSECONDS
+from gateway.journal import ChunkHead, Ledger, PredictionReader
+from gateway.journal.join import OutcomeJoin
+from gateway.records import Cursor, WriterState
+from registry.types import ClosedBucket, Lineup, Policy, Reign, Signature
+from retrain.evidence import BucketSums, Pairs, Rule, sums_of
+
+MAX_SKIPPED = 0.05
+"""A bucket with a larger share of rows that a challenger never got to see says nothing fair about it."""
+HEADS_AT_ONCE = 10_000
+_SCORED = STATUSES.index("scored")
+_SKIPPED = [STATUSES.index(reason) for reason in sorted(SKIPPED)]
+_SAMPLED_OUT = STATUSES.index("sampled_out")
+
+
+class Contender(Struct, frozen=True):
+    """A challenger of this reign: its signature, the generations that it plays in, and whether it has a slot."""
+
+    version: int
+    signature: Signature
+    generations: frozenset[int]
+    has_slot: bool
+
+
+class OpenCohorts:
+    """The live rows of one model in one reign that are not closed yet, as heads of chunks by bucket."""
+
+    def __init__(
+        self, model: str, first_generation: int, closed: Sequence[ClosedBucket], closed_before: int | None
+    ) -> None:
+        """`closed_before` is the last bucket that an earlier reign closed: this one goes on from there."""
+        self._model, self._first_generation = model, first_generation
+        self._closed_at = {bucket.bucket: _cursor(bucket.prediction_cursor) for bucket in closed}
+        self.closed_through: int | None = max(self._closed_at, default=closed_before)
+        self.cursor: Cursor = {}
+        self.buckets: dict[int, list[ChunkHead]] = {}
+        self.n_late_rows = 0
+
+    def read(self, reader: PredictionReader, writers: Sequence[WriterState]) -> None:
+        """Take in the heads of every chunk up to what the writers had committed."""
+        for state in writers:
+            while (after := self.cursor.get(state.writer, 0)) < state.last_seq:
+                heads = reader.heads(state.writer, after, HEADS_AT_ONCE)
+                for head in heads:
+                    self._take(head)
+                self.cursor[state.writer] = heads[-1].seq
+
+    def next_bucket(self) -> int | None:
+        """The bucket to close next: the one after the last, or the first that has rows."""
+        if self.closed_through is not None:
+            return self.closed_through + 1
+        return min(self.buckets, default=None)
+
+    def close(self, bucket: int) -> None:
+        """Forget a bucket that was closed; later rows of it are late."""
+        self.buckets.pop(bucket, None)
+        self._closed_at[bucket] = dict(self.cursor)
+        self.closed_through = bucket
+
+    def n_waiting(self, contender: Contender) -> int:
+        """Rows that a contender is eligible for and that are not evidence yet."""
+        heads = (head for bucket in self.buckets.values() for head in bucket)
+        return sum(head.n_rows for head in heads if head.generation in contender.generations)
+
+    def _take(self, head: ChunkHead) -> None:
+        if head.model != self._model or head.purpose != "live" or head.generation < self._first_generation:
+            return
+        if self.closed_through is None or head.bucket > self.closed_through:
+            self.buckets.setdefault(head.bucket, []).append(head)
+            return
+        closed_at = self._closed_at.get(head.bucket, {})
+        if head.seq > closed_at.get(head.writer, 0):
+            self.n_late_rows += head.n_rows
+
+
+def may_close(
+    bucket: int,
+    heads: Sequence[ChunkHead],
+    writers: Sequence[WriterState],
+    contenders: Sequence[Contender],
+    ledger: Ledger,
+    *,
+    model: str,
+    now_us: int,
+    bucket_us: int,
+    policy: Policy,
+) -> bool:
+    """Whether a bucket may be closed now; the writers' states must have been read before the chunks."""
+    end_us = (bucket + 1) * bucket_us
+    if now_us < end_us + policy.maturity_s * MICROSECONDS:
+        return False
+    if any(state.alive and (state.watermark_us is None or state.watermark_us < end_us) for state in writers):
+        return False
+    for contender in contenders:
+        cursor = ledger.cursor(model, contender.version)
+        mine = (head for head in heads if head.generation in contender.generations)
+        if any(cursor.get(head.writer, 0) < head.seq for head in mine):
+            return False
+    return True
+
+
+class BucketReader:
+    """Reads the rows of a bucket: the champion's scores, the challengers', and the outcomes known at a cursor."""
+
+    def __init__(
+        self, reader: PredictionReader, ledger: Ledger, champion: Signature, policy: Policy, outcome_cursor: Cursor
+    ) -> None:
+        self._reader, self._ledger, self._join = reader, ledger, OutcomeJoin(reader, ledger)
+        self._champion, self._policy, self._outcome_cursor = champion, policy, outcome_cursor
+
+    def sums(self, heads: Sequence[ChunkHead], contenders: Sequence[Contender], rule: Rule) -> dict[int, bytes]:
+        """Version → its encoded sums; a challenger without a row here has none, a void bucket has `b""`."""
+        statuses: dict[int, list[Array]] = {}
+        mirrored = {
+            contender.version: [
+                (head, shadow)
+                for head in heads
+                if head.generation in contender.generations
+                and (shadow := self._ledger.shadow_chunk(head.writer, head.seq, contender.version)) is not None
+            ]
+            for contender in contenders
+        }
+        for version, pairs in mirrored.items():
+            statuses[version] = [np.frombuffer(shadow.status, np.uint8) for _, shadow in pairs]
+        # what is void is decided before any outcome is read
+        fair = {version: not is_void(np.concatenate(parts)) for version, parts in statuses.items() if parts}
+        chunks = {(head.writer, head.seq): self._reader.chunk(head.writer, head.seq) for head in heads}
+        outcomes = {key: self._outcomes(key, chunk) for key, chunk in chunks.items()} if any(fair.values()) else {}
+        encoded = {}
+        for contender in contenders:
+            if contender.version not in fair:
+                continue
+            if not fair[contender.version]:
+                encoded[contender.version] = b""
+                continue
+            pairs_of = [
+                self._pairs(contender, head, chunks[head.writer, head.seq], shadow, outcomes[head.writer, head.seq])
+                for head, shadow in mirrored[contender.version]
+            ]
+            encoded[contender.version] = msgspec.msgpack.encode(sums_of(_joined(pairs_of), rule))
+        return encoded
+
+    def _outcomes(self, key: tuple[int, int], chunk: Chunk) -> Array:
+        """One a row: the class's index, or the number; NaN where none came in time and none is declared."""
+        known = self._join.effective(*key, chunk, self._policy.association, self._outcome_cursor)
+        default = self._policy.default_outcome
+        values = np.full(chunk.n_rows, np.nan if default is None else self._as_number(default))
+        for row, outcome in known.items():
+            values[row] = self._as_number(outcome.outcome)
+        return values
+
+    def _as_number(self, outcome: int | float | str) -> float:
+        classes = self._champion.classes
+        return float(classes.index(outcome)) if classes else float(outcome)
+
+    def _pairs(
+        self, contender: Contender, head: ChunkHead, chunk: Chunk, shadow: ShadowChunk, outcomes: Array
+    ) -> Pairs:
+        status = np.frombuffer(shadow.status, np.uint8)
+        layout = self._reader.layout(head.writer, chunk.layout)
+        champion = score(unpack_outputs(chunk.outputs, layout.outputs), self._champion)
+        challenger = np.full(champion.shape, np.nan)
+        if shadow.outputs is not None:
+            answers = unpack_outputs(shadow.outputs, self._ledger.layout(shadow.layout).outputs)
+            scored = status == _SCORED
+            challenger[scored] = score(answers, contender.signature)[scored]
+        seen = ~np.isin(status, _SKIPPED)
+        bucket = np.full(chunk.n_rows, head.bucket)
+        return Pairs(outcomes[seen], champion[seen], challenger[seen], bucket[seen])
+
+
+def score(outputs: dict[str, Array], signature: Signature) -> Array:
+    """What is compared with the outcome, float64: `(n,)`, or `(n, n_classes)` for multiclass."""
+    values = outputs[signature.score.output]
+    column = signature.score.column
+    return (values if column is None else values[:, column]).astype(np.float64)
+
+
+def is_void(status: Array) -> bool:
+    """Whether so many rows were skipped, other than by declared sampling, that the rest may be a biased sample."""
+    skipped = np.isin(status, [code for code in _SKIPPED if code != _SAMPLED_OUT]).sum()
+    return bool(skipped > MAX_SKIPPED * len(status))
+
+
+def contenders_of(lineups: Sequence[Lineup], reign: Reign, signatures: dict[int, Signature]) -> list[Contender]:
+    """The challengers of a reign in the order in which they came; the first `n_slots` are judged in it."""
+    generations: dict[int, set[int]] = {}
+    for lineup in lineups:
+        if lineup.generation >= reign.first_generation:
+            for version in lineup.challengers:
+                generations.setdefault(version, set()).add(lineup.generation)
+    return [
+        Contender(version, signatures[version], frozenset(numbers), has_slot=place < reign.policy.n_slots)
+        for place, (version, numbers) in enumerate(generations.items())
+    ]
+
+
+def stored_sums(buckets: Sequence[ClosedBucket], version: int) -> list[BucketSums]:
+    """A challenger's sums of every closed bucket that counts for it, in order."""
+    encoded = (bucket.sums.get(version, b"") for bucket in buckets)
+    return [msgspec.msgpack.decode(sums, type=BucketSums) for sums in encoded if sums]
+
+
+def _joined(pairs: Sequence[Pairs]) -> Pairs:
+    return Pairs(
+        *(np.concatenate([getattr(p, name) for p in pairs]) for name in ("outcome", "champion", "challenger", "bucket"))
+    )
+
+
+def _cursor(stored: dict[str, int]) -> Cursor:
+    return {int(writer): seq for writer, seq in stored.items()}
