@@ -33,6 +33,10 @@ class Finding(Struct, frozen=True):
     detail: str
 
 
+class AuditBroken(RegistryError):
+    """A line of the audit is not what was written."""
+
+
 @click.command()
 @on_target
 def doctor(target: Target) -> None:
@@ -105,7 +109,9 @@ def _artifacts(settings: Settings) -> str:
 def _audit(settings: Settings) -> str:
     with _opened(settings) as registry:
         rows = registry.audit()
-    audit.verify(rows)
+    fault = audit.verify(rows)
+    if fault is not None:
+        raise AuditBroken(str(fault))
     return f"{len(rows)} lines, the chain holds"
 
 

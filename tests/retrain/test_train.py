@@ -26,7 +26,7 @@ from registry.onnx_model import OnnxModel
 from registry.signature import ModelFacts, signature_of
 from registry.store import Registry
 from registry.types import Feature, InputSchema, Principal, Signature, Task
-from retrain import errors, train
+from retrain import convert, errors
 from retrain.train import Trained, fit, train_and_register
 
 Columns = dict[str, NDArray[Any]]
@@ -196,7 +196,7 @@ def test_values_as_close_as_float32_allows_do_not_change_sides() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         inputs, options = [("x", FloatTensorType([None, 1]))], {id(trees): {"zipmap": False}}
-        onnx = skl2onnx.convert_sklearn(trees, "x", inputs, target_opset=train.OPSETS, options=options)
+        onnx = skl2onnx.convert_sklearn(trees, "x", inputs, target_opset=convert.OPSETS, options=options)
     plain = fit({"x": x}, y, ONE_FLOAT, "binary")
     model, _ = runtime(Trained(onnx.SerializeToString(), plain.report, plain.score, (0, 1)), ONE_FLOAT, "binary")
     answers = model.run({"x": x})["probabilities"][:, 1]
@@ -219,7 +219,7 @@ def test_a_conversion_that_answers_otherwise_is_refused() -> None:
         errors.ParityBroken, match=r"differs from the estimator by up to [\d.]+ on 2000 rows"
     ) as refused:
         fit({"x": x}, y, ONE_FLOAT, "binary", estimator=trees)
-    assert refused.value.largest > refused.value.tolerance == train.TOLERANCE
+    assert refused.value.largest > refused.value.tolerance == convert.TOLERANCE
 
 
 def test_an_estimator_without_onnx_form_is_refused() -> None:

@@ -1,0 +1,158 @@
+"""The rows that a version learns from: columns of the model's schema and what happened, checked, in order of time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from registry.types import Dtype, Feature, InputSchema, Task
+from retrain import errors
+from retrain.evidence import Rule
+
+Columns = Mapping[str, NDArray[Any]]
+
+MIN_ROWS, MIN_CLASS_ROWS = 200, 10
+_LARGEST = float(np.finfo(np.float32).max)
+NUMPY_KINDS: dict[Dtype, tuple[str, str]] = {  # kinds of arrays that are taken, and what to say otherwise
+    "float32": ("fiu", "numbers within float32"),
+    "float64": ("fiu", "numbers within float32"),
+    "int64": ("iu", "whole numbers"),
+    "bool": ("b", "booleans"),
+    "string": ("OU", "strings"),
+}
+
+
+class Rows(Struct, frozen=True, eq=False):
+    """What is learned from, checked and in order of time. `target` as given; `classes` sorted, none in regression."""
+
+    features: tuple[Feature, ...]
+    columns: dict[str, NDArray[Any]]
+    target: NDArray[Any]
+    task: Task
+    classes: tuple[int | str, ...]
+    at: NDArray[np.datetime64] | None
+
+    @classmethod
+    def checked(
+        cls, columns: Columns, target: NDArray[Any], schema: InputSchema, task: Task, at: NDArray[np.datetime64] | None
+    ) -> Self:
+        """The rows in order of `at`; raises as `fit` does for all that is wrong with them before any estimator."""
+        target = np.asarray(target)
+        if target.ndim != 1:
+            raise errors.TargetRefused("one dimension", f"shape {target.shape}")
+        if len(target) < MIN_ROWS:
+            raise errors.TooFewRows("rows", MIN_ROWS, len(target))
+        for name in columns.keys() - set(schema.names):
+            raise errors.ColumnRefused(name, f"one of the schema's features {', '.join(schema.names)}", "another name")
+        taken = {feature.name: _column(feature, columns, len(target)) for feature in schema.features}
+        target = _outcomes(target, task)
+        if at is not None:
+            at = np.asarray(at)
+            if at.dtype.kind != "M" or at.shape != target.shape or np.isnat(at).any():
+                raise errors.ColumnRefused("at", f"{len(target)} datetime64, none missing", f"{at.dtype} {at.shape}")
+            order = np.argsort(at, kind="stable")
+            taken, target, at = {name: values[order] for name, values in taken.items()}, target[order], at[order]
+        classes = () if task == "regression" else tuple(np.unique(target).tolist())
+        return cls(schema.features, taken, target, task, classes, at)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def part(self, start: float, end: float) -> Self:
+        """The rows from one share of the way to another, all of the classes kept in mind."""
+        which = slice(round(start * len(self)), round(end * len(self)))
+        columns = {name: values[which] for name, values in self.columns.items()}
+        return msgspec.structs.replace(self, columns=columns, target=self.target[which], at=None)
+
+    def table(self, which: slice | NDArray[np.intp] = slice(None)) -> NDArray[np.object_]:
+        """Rows as scikit-learn takes columns of mixed dtypes: `(n, n_features)` of objects."""
+        table = np.empty((len(self.target[which]), len(self.features)), dtype=object)
+        for index, feature in enumerate(self.features):
+            table[:, index] = self.columns[feature.name][which]
+        return table
+
+    @property
+    def outcome(self) -> NDArray[Any]:
+        """`(n,)` as evidence takes it: the index of the class, or the number itself."""
+        return self.target if self.task == "regression" else np.searchsorted(np.array(self.classes), self.target)
+
+    def terms(self) -> Rule:
+        """What losses are measured by: share of positives, or the best constant answer and what it loses."""
+        match self.task:
+            case "binary":
+                return Rule(task="binary", base_rate=float(self.outcome.mean()))
+            case "multiclass":
+                return Rule(task="multiclass")
+            case "regression":
+                prior = float(np.median(self.target))
+                return Rule(task="regression", prior=prior, scale=float(np.abs(self.target - prior).mean()))
+
+    def moment(self, index: int) -> datetime | None:
+        """When that row was; None where it was not said."""
+        return None if self.at is None else self.at[index].astype("datetime64[us]").item().replace(tzinfo=UTC)
+
+    def digest(self) -> str:
+        """Names these rows in this order."""
+        digest = hashlib.sha256(msgspec.json.encode(list(self.columns)))
+        for values in (*self.columns.values(), self.target):
+            plain = values.astype(values.dtype.newbyteorder("<")).tobytes() if values.dtype.kind != "O" else None
+            digest.update(plain if plain is not None else msgspec.json.encode(values.tolist()))
+        return "sha256:" + digest.hexdigest()
+
+
+def _column(feature: Feature, columns: Columns, n_rows: int) -> NDArray[Any]:
+    if feature.name not in columns:
+        raise errors.ColumnMissing(feature.name, tuple(columns))
+    values = np.asarray(columns[feature.name])
+    kinds, expected = NUMPY_KINDS[feature.dtype]
+    if values.shape != (n_rows,):
+        raise errors.ColumnRefused(feature.name, f"shape ({n_rows},), as the target", f"shape {values.shape}")
+    if values.dtype.kind not in kinds:
+        raise errors.ColumnRefused(feature.name, expected, f"dtype {values.dtype}")
+    if feature.dtype == "string":
+        strange = next((repr(value) for value in values.tolist() if not isinstance(value, str)), None)
+        values = values.astype(object)
+    else:
+        # what overflows float32 would be infinite to the estimator, and no caller can send infinity
+        too_large = values[np.abs(values) > _LARGEST] if values.dtype.kind == "f" else values[:0]
+        strange = repr(float(too_large[0])) if len(too_large) else None
+        values = values.astype(feature.dtype)
+    if strange is not None:
+        raise errors.ColumnRefused(feature.name, expected, strange)
+    return values
+
+
+def _outcomes(target: NDArray[Any], task: Task) -> NDArray[Any]:
+    is_number = target.dtype.kind in "biuf"
+    if task == "regression" and not is_number:
+        raise errors.TargetRefused("numbers", f"dtype {target.dtype}")
+    if is_number:
+        target = target.astype(np.float64)
+        if not np.isfinite(target).all():
+            row = int(np.flatnonzero(~np.isfinite(target))[0])
+            raise errors.TargetRefused("finite numbers", f"{target[row]} in row {row}")
+    else:
+        strange = [value for value in target.tolist() if not isinstance(value, str)]
+        if strange:
+            raise errors.TargetRefused("classes, as whole numbers or strings", f"{strange[0]!r} among them")
+    found, counts = np.unique(target, return_counts=True)
+    if len(found) == 1:
+        raise errors.OneClass(found.tolist()[0], len(target))
+    if task == "regression":
+        return target
+    if is_number and (found != np.floor(found)).any():
+        raise errors.TargetRefused("classes, as whole numbers or strings", f"{found[found != np.floor(found)][0]}")
+    if task == "binary" and len(found) > 2:
+        raise errors.TargetRefused("two classes", f"{len(found)}")
+    if counts.min() < MIN_CLASS_ROWS:
+        rarest = found[counts.argmin()]
+        named = f"{rarest:g}" if is_number else repr(str(rarest))
+        raise errors.TooFewRows(f"rows of class {named}", MIN_CLASS_ROWS, int(counts.min()))
+    return target.astype(np.int64) if is_number else target
