@@ -74,7 +74,7 @@ def admit(
         raise ArtifactRefused("the file is empty")
     if len(model_bytes) > limits.max_bytes:
         raise ArtifactRefused(f"the file has {len(model_bytes)} bytes, and {limits.max_bytes} are allowed")
-    child_limits = ChildLimits(memory_bytes=limits.memory_bytes, cpu_s=limits.cpu_s)
+    child_limits = ChildLimits(memory_bytes=limits.memory_bytes, cpu_s=limits.cpu_s, nice=0)
     rules = InspectionRules(limits.max_nodes, limits.max_depth, limits.control_flow)
     try:
         with LimitedChild(child_limits, inspects=True) as child:

@@ -35,15 +35,15 @@ class ArtifactStore:
         self._folder = folder
 
     @classmethod
-    def in_folder(cls, folder: Path) -> ArtifactStore:
-        """The store in a local folder, which is made when it is not there."""
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(LocalStore(folder), folder)
+    def open(cls, at: Path | str) -> ArtifactStore:
+        """The store in a local folder, which is made where it is missing, or in the bucket of a URL.
 
-    @classmethod
-    def at_url(cls, url: str) -> ArtifactStore:
-        """The store in a bucket: `s3://…`, `gs://…`, `az://…`; credentials are those of the environment."""
-        return cls(obstore.store.from_url(url))
+        `s3://…`, `gs://…`, `az://…`: credentials are those of the environment.
+        """
+        if isinstance(at, str):
+            return cls(obstore.store.from_url(at))
+        at.mkdir(parents=True, exist_ok=True)
+        return cls(LocalStore(at), at)
 
     def put(self, artifact: bytes) -> str:
         """Keep `artifact`; returns its digest. Durable on return; the same bytes again change nothing.

@@ -13,12 +13,13 @@ import threading
 
 import msgspec
 
-from registry.limits import ChildLimits, hold, open_no_more_files
+from registry.limits import ChildLimits, hold, settle
 
 
 def main(arguments: list[str]) -> None:
     """The life of a child; `arguments`: its limits as JSON, `inspect` or `trust`, the number of its socket."""
-    held = hold(msgspec.json.decode(arguments[0], type=ChildLimits))
+    limits = msgspec.json.decode(arguments[0], type=ChildLimits)
+    held = hold(limits)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # the working folder was made for this process, and is gone now: a path in a model leads nowhere, and nothing is
     # left behind, however this ends
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
         from registry.inspection import inspect as look_into
 
     with socket.socket(fileno=int(arguments[2])) as connection:
-        serve(connection, look_into, held + open_no_more_files())
+        serve(connection, look_into, held + settle(limits))
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ when it returns, also across a power loss.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from registry import migrations
-from registry.errors import StoreNewer
+from registry.errors import StoreBusy, StoreNewer, StoreUnreachable
 from registry.tables import state
 
 # alembic keeps the migration that runs in module globals, so that in one process one runs at a time
@@ -27,9 +29,10 @@ _MIGRATING = threading.Lock()
 class Database:
     """One SQLite file; safe to use from several threads and processes."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, busy_timeout_s: float) -> None:
         self._engine = engine
         self._writing = engine.execution_options(immediate=True)
+        self._busy_timeout_s = busy_timeout_s
 
     @classmethod
     def open(cls, path: Path, *, busy_timeout_s: float) -> Database:
@@ -41,7 +44,7 @@ class Database:
         engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": busy_timeout_s})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
-        database = cls(engine)
+        database = cls(engine, busy_timeout_s)
         try:
             database._migrate()
         except BaseException:
@@ -55,14 +58,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent snapshot, for several statements."""
-        with self._engine.connect() as connection, connection.begin():
+        """One consistent snapshot, for several statements; raises StoreUnreachable."""
+        with self._transaction(self._engine) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that nobody else writes beside, committed at the end of the block or not at all."""
-        with self._writing.connect() as connection, connection.begin():
+        """One transaction that nobody else writes beside, committed at the end of the block or not at all.
+
+        Raises:
+            StoreUnreachable: the disk refuses, or (StoreBusy) another process wrote for longer than the busy timeout.
+        """
+        with self._transaction(self._writing) as connection:
             yield connection
 
     @contextmanager
@@ -71,6 +78,22 @@ class Database:
         with self.write() as connection:
             connection.execute(state.update().values(change_stamp=state.c.change_stamp + 1))
             yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            with engine.connect() as connection, connection.begin():
+                yield connection
+        except DatabaseError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: DatabaseError) -> Exception:
+        """What happened to the store; a broken constraint or statement would be our own fault, and stays what it is."""
+        if isinstance(error, IntegrityError | ProgrammingError):
+            return error
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return StoreBusy(self._busy_timeout_s)
+        return StoreUnreachable(f"the registry cannot be used: {error.orig}")
 
     def _migrate(self) -> None:
         with self.read() as connection:

@@ -9,6 +9,7 @@ The write lock is held from before the read, so that of two who decide upon one 
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +20,8 @@ from registry import roles
 from registry.audit import append, canonical
 from registry.errors import GenerationMoved, NoChampion, TransitionRefused
 from registry.lookup import find_lineup, find_model, find_version
-from registry.tables import decisions, lineups, reigns
-from registry.types import Lineup, Principal
+from registry.tables import decisions, lineups, models, reigns
+from registry.types import Lineup, Policy, Principal
 
 
 class Grounds(msgspec.Struct, frozen=True):
@@ -77,17 +78,27 @@ def rollback(connection: Connection, model: str, grounds: Grounds) -> Lineup:
     return change(connection, "rollback", model, lineup.previous, grounds)
 
 
-def new_terms(connection: Connection, model: str, grounds: Grounds) -> Lineup | None:
-    """A new generation and reign with the same members, as the policy is another; None before the first champion."""
-    try:
+def new_terms(connection: Connection, model: str, policy: Policy, grounds: Grounds) -> None:
+    """Gives the model another policy: from its first champion on, in a new generation and reign with the same members.
+
+    The policy that it has already changes nothing. This is no decision about a version: it has an audit row alone.
+
+    Raises:
+        GenerationMoved: the grounds name another generation than the one of now.
+    """
+    if find_model(connection, model).policy == policy:
+        return
+    connection.execute(models.update().where(models.c.name == model).values(policy=canonical(policy)))
+    detail: dict[str, Any] = {"policy": policy, "to_generation": None}
+    with suppress(NoChampion):
         lineup = find_lineup(connection, model)
-    except NoChampion:
-        return None
-    _check_generation(lineup, grounds)
-    later = msgspec.structs.replace(lineup, generation=lineup.generation + 1, since=_no_earlier(lineup, grounds.at))
-    _insert_lineup(connection, later)
-    _begin_reign(connection, later)
-    return later
+        _check_generation(lineup, grounds)
+        since = _no_earlier(lineup, grounds.at)
+        later = msgspec.structs.replace(lineup, generation=lineup.generation + 1, since=since)
+        _insert_lineup(connection, later)
+        _begin_reign(connection, later)
+        detail["to_generation"] = later.generation
+    append(connection, at=grounds.at, by=grounds.by, action="set_policy", model=model, detail=detail)
 
 
 def _write(

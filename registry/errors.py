@@ -21,6 +21,8 @@
     ├── TransitionRefused       the roles do not allow it (promote a retired version, retire the champion)
     ├── GenerationMoved         somebody else changed the lineup first: read it again, decide again
     ├── ClockRefused            the clock is not the caller's to move, or would go back
+    ├── StoreUnreachable        the database cannot be read or written: the disk is full, gone or damaged
+    │   └── StoreBusy               another process held it for longer than a write may wait
     └── StoreNewer              the database was written by a newer Understudy
 
 Facts are attributes, so that a route can choose a status and a person can read the sentence. When one of
@@ -170,6 +172,20 @@ class GenerationMoved(RegistryError):
 
 class ClockRefused(RegistryError):
     """The clock cannot be set to that."""
+
+
+class StoreUnreachable(RegistryError):
+    """The database cannot be read or written now; what was asked did not happen."""
+
+    retry_after_s = 1
+
+
+class StoreBusy(StoreUnreachable):
+    """Another process held the database for too long: try again."""
+
+    def __init__(self, waited_s: float) -> None:
+        self.waited_s = waited_s
+        super().__init__(f"the registry is held by another process, and was not free within {waited_s:g} s")
 
 
 class StoreNewer(RegistryError):

@@ -41,16 +41,20 @@ def hold(limits: ChildLimits) -> tuple[str, ...]:
         wanted.append(("memory", resource.RLIMIT_AS, limits.memory_bytes))
     if limits.cpu_s is not None:
         wanted.append(("processor", resource.RLIMIT_CPU, limits.cpu_s))
-    held = [name for name, kind, value in wanted if _hold(kind, value)]
-    if limits.nice:
-        os.nice(limits.nice)
-        held.append("nice")
-    return tuple(held)
+    return tuple(name for name, kind, value in wanted if _hold(kind, value))
 
 
-def open_no_more_files() -> tuple[str, ...]:
-    """From now on no file and no socket can be opened: all modules must have been imported."""
-    return ("no file opened",) if _hold(resource.RLIMIT_NOFILE, 0) else ()
+def settle(limits: ChildLimits) -> tuple[str, ...]:
+    """What can only be given up once all modules are imported; returns the names of those that hold from now on.
+
+    No file and no socket can be opened any more. The priority sinks only now, as on a busy machine a start at the
+    lowest one takes longer than anybody waits.
+    """
+    held = ("no file opened",) if _hold(resource.RLIMIT_NOFILE, 0) else ()
+    if limits.nice == 0:
+        return held
+    os.nice(limits.nice)
+    return (*held, "nice")
 
 
 def _hold(kind: int, value: int) -> bool:

@@ -35,6 +35,7 @@ NUMPY_DTYPES: dict[Dtype, np.dtype[np.generic]] = {
 _FATAL_ONLY = 4
 _PATHS = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][\w.+@~-]+){2,}[\\/]?")
 _OUT_OF_MEMORY = re.compile(r"bad[_ ]alloc|[Ff]ailed to allocate|[Oo]ut of memory")
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _MAX_MESSAGE = 300
 
 
@@ -128,7 +129,7 @@ class OnnxModel:
 
 def brief(error: BaseException) -> str:
     """An error in at most 300 characters of one line, without the paths of whatever machine it was built or run on."""
-    text = " ".join(_PATHS.sub("…", str(error)).split())
+    text = " ".join(_PATHS.sub("…", _PREFIX.sub("", str(error))).split())
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from sqlalchemy import select
 
@@ -22,6 +23,18 @@ class RegistryReader:
     def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
         self._database = database
         self._artifacts = artifacts
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def change_stamp(self) -> int:
         """One number that moves with every change of a lineup, policy, schema or clock: a tenth of a millisecond.

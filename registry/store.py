@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
-import msgspec
-
-from registry import audit, catalogue, decisions, derived, tables
+from registry import audit, catalogue, decisions, derived
 from registry.admission import AdmissionLimits, admit
 from registry.artifacts import ArtifactStore, digest_of
 from registry.database import Database
@@ -70,21 +67,8 @@ class Registry(RegistryReader):
         """
         folder.mkdir(parents=True, exist_ok=True)
         database = Database.open(folder / "registry.db", busy_timeout_s=busy_timeout_s)
-        if artifacts_url is None:
-            return cls(database, ArtifactStore.in_folder(folder / "artifacts"), now)
-        return cls(database, ArtifactStore.at_url(artifacts_url), now)
-
-    def close(self) -> None:
-        """Closes the database."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        at = folder / "artifacts" if artifacts_url is None else artifacts_url
+        return cls(database, ArtifactStore.open(at), now)
 
     def create_model(
         self, name: str, schema: InputSchema, task: Task, policy: Policy | None = None, *, by: Principal
@@ -117,17 +101,7 @@ class Registry(RegistryReader):
         """
         grounds = Grounds(by, "", self._now(), expected_generation)
         with self._database.change() as connection:
-            there = find_model(connection, name)
-            if there.policy == policy:
-                return there
-            document = audit.canonical(policy)
-            connection.execute(tables.models.update().where(tables.models.c.name == name).values(policy=document))
-            lineup = decisions.new_terms(connection, name, grounds)
-            detail = {
-                "policy": msgspec.to_builtins(policy),
-                "to_generation": lineup.generation if lineup else None,
-            }
-            audit.append(connection, at=grounds.at, by=by, action="set_policy", model=name, detail=detail)
+            decisions.new_terms(connection, name, policy, grounds)
             return find_model(connection, name)
 
     def add_version(
@@ -185,11 +159,9 @@ class Registry(RegistryReader):
             self.record("refuse_version", by=by, model=model, detail=detail)
             raise
         self._artifacts.put(model_bytes)
-        grounds = Grounds(by, reason, self._now())
+        grounds, signature = Grounds(by, reason, self._now()), admitted.signature
         with self._database.change() as connection:
-            version = catalogue.insert_version(
-                connection, model, model_bytes, admitted.signature, training, by, grounds.at
-            )
+            version = catalogue.insert_version(connection, model, model_bytes, signature, training, by, grounds.at)
             if as_ == "champion":
                 decisions.appoint(connection, model, version.number, grounds)
             elif find_lineup(connection, model).role(version.number) != "challenger":
@@ -295,8 +267,7 @@ class Registry(RegistryReader):
         """
         if to.tzinfo is None:
             raise ClockRefused(f"a moment must say its time zone, and {to.isoformat()} does not")
-        shown = self.clock()
-        if shown == to:
+        if (shown := self.clock()) == to:
             return
         with self._database.change() as connection:
             derived.advance_clock(connection, to)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry import tables
@@ -87,6 +87,7 @@ def test_lines_are_listed_by_model_and_by_page(registry: Registry, lines: list[A
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False), max_size=5), st.randoms())
+@settings(deadline=None)
 def test_a_document_has_one_text_whatever_the_order_of_its_keys(document: dict[str, object], random: object) -> None:
     keys = list(document)
     random.shuffle(keys)  # type: ignore[attr-defined]  # a random.Random, which Hypothesis records

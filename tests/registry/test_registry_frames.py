@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -14,6 +14,7 @@ numbers = st.sampled_from([np.float32, np.float64, np.int64, np.bool_]).flatmap(
     lambda dtype: npst.arrays(dtype, npst.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=6))
 )
 strings = st.lists(texts, max_size=6).map(lambda values: np.array([*values, None], object)[:-1])
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 columns = st.dictionaries(texts, numbers | strings, max_size=4)
 
 
@@ -26,6 +27,7 @@ def decoded(frame: bytes) -> tuple[Message, dict[str, Array]]:
 
 
 @given(columns)
+@unhurried
 def test_columns_come_out_as_they_went_in(given_columns: dict[str, Array]) -> None:
     message, got = decoded(b"".join(encode(Run(), given_columns)))
     assert message == Run()
@@ -42,6 +44,7 @@ def test_messages_come_out_as_they_went_in() -> None:
 
 
 @given(columns, st.data())
+@unhurried
 def test_a_changed_frame_is_refused_or_is_another_frame(given_columns: dict[str, Array], data: st.DataObject) -> None:
     frame = bytearray(b"".join(encode(Done(), given_columns)))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -57,6 +60,7 @@ def test_a_changed_frame_is_refused_or_is_another_frame(given_columns: dict[str,
 
 
 @given(st.binary(min_size=PREFIX.size, max_size=100))
+@unhurried
 def test_any_bytes_are_refused(noise: bytes) -> None:
     with pytest.raises(BrokenFrame):
         decoded(noise)

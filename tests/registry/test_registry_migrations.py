@@ -9,11 +9,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import StatementError, create_mock_engine, inspect
+from sqlalchemy import create_mock_engine, inspect
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import StatementError
 
 from registry import migrations, tables
-from registry.errors import StoreNewer
+from registry.errors import StoreBusy, StoreNewer, StoreUnreachable
 from registry.store import Registry
+from registry.types import Principal
 
 
 def at() -> datetime:
@@ -39,8 +42,9 @@ def test_head_is_the_newest_revision() -> None:
 def test_the_tables_suit_postgresql() -> None:
     """Compiled only: what the dialect cannot say raises here."""
     said: list[str] = []
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this one bare
     engine = create_mock_engine(
-        "postgresql+asyncpg://", lambda statement, *_: said.append(str(statement.compile(dialect=engine.dialect)))
+        "postgresql+asyncpg://", lambda statement, *_: said.append(str(statement.compile(dialect=dialect)))
     )
     tables.metadata.create_all(engine, checkfirst=False)
     assert len(said) == len(tables.metadata.tables)
@@ -69,6 +73,17 @@ def test_the_database_has_a_rollback_journal_and_waits_for_the_disk(registry: Re
     assert not list(tmp_path.rglob("*-wal"))
 
 
+def test_a_store_that_another_process_holds_is_told_after_the_busy_timeout(tmp_path: Path) -> None:
+    with Registry.open(tmp_path, now=at, busy_timeout_s=0.05) as registry:
+        with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy, match=r"was not free within 0\.05 s"):
+                registry.record("create_key", by=Principal.local_operator(), detail={})
+            assert registry.audit() == []
+        registry.record("create_key", by=Principal.local_operator(), detail={})
+        assert len(registry.audit()) == 1
+
+
 def test_a_moment_without_a_time_zone_is_not_stored(registry: Registry) -> None:
     with pytest.raises(StatementError, match="must say its time zone"), registry._database.write() as connection:
         connection.execute(tables.state.update().values(clock=datetime(2026, 1, 1)))  # noqa: DTZ001  # that is the point
@@ -79,3 +94,19 @@ def test_a_folder_with_any_name_can_hold_a_store(tmp_path: Path) -> None:
     with Registry.open(folder, now=at) as registry:
         assert registry.models() == []
     assert (folder / "registry.db").exists()
+
+
+def test_a_file_that_is_no_database_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreUnreachable, match="the registry cannot be used: file is not a database"):
+        Registry.open(tmp_path, now=at)
+
+
+def test_a_database_that_was_cut_off_is_told_by_every_read(tmp_path: Path) -> None:
+    with Registry.open(tmp_path, now=at) as registry:
+        with (tmp_path / "registry.db").open("r+b") as file:
+            file.truncate(3_000)
+        with pytest.raises(StoreUnreachable, match="malformed"):
+            registry.models()
+        with pytest.raises(StoreUnreachable, match="malformed"):
+            registry.change_stamp()
