@@ -6,7 +6,7 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint unit chaos clean
+.PHONY: demo test lint unit chaos docs clean
 
 demo: $(READY)   ## the whole story on a year of real departures
 	$(BIN)/understudy demo $(DEMO_ARGS)
@@ -23,6 +23,9 @@ unit: $(READY)
 
 chaos: $(READY)  ## the faults, many times over
 	$(BIN)/pytest -m slow $(TEST_ARGS)
+
+docs: $(READY)   ## the parts of README that are made from the code
+	$(BIN)/python -m gateway.cli.settings_table README.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis understudy-data

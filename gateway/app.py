@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from importlib.metadata import version as version_of
 
 import structlog
@@ -18,7 +18,7 @@ from gateway.clock import JournalClock, server_now_us
 from gateway.config import Settings
 from gateway.desk import JournalDesk
 from gateway.front import Front
-from gateway.journal import Appender, GroupAppender, LoopAppender, open_ledger, open_reader, open_writer
+from gateway.journal import GroupAppender, LoopAppender, open_ledger, open_reader, open_writer
 from gateway.lineup import Lineups
 from gateway.predictor import Predictor
 from gateway.pulse import Pulse
@@ -37,35 +37,35 @@ async def worker(settings: Settings, door: Front, *, serves: bool) -> AsyncItera
     Taken down in this order: no more requests, those that were taken are answered, the journal is closed.
     """
     store, loop = settings.folder, asyncio.get_running_loop()
-    clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
-    registry = Registry.open(store, now=clock.now)
-    clock.refresh(registry)
-    lineups = Lineups(registry, settings.server.max_rows)
-    lineups.refresh()
-    first_ledger = open_ledger(store, settings.journal)
-    writer = open_writer(store, settings.journal, first_ledger, kind="gateway", now_us=server_now_us())
-    first_ledger.close()
-    appender: Appender = GroupAppender(writer, loop) if settings.journal.durability == "power" else LoopAppender(writer)
-    desk = JournalDesk(
-        lambda: open_ledger(store, settings.journal), lambda: open_reader(store), writer.writer, lineups, clock
-    )
-    predictor = Predictor(lineups, appender, writer.writer, clock, max_waiting_rows=settings.server.max_waiting_rows)
-    pulse = Pulse(
-        registry, lineups, clock, appender, predictor,
-        poll_s=settings.poll_s, heartbeat_s=settings.journal.heartbeat_s,
-    )  # fmt: skip
-    if serves:
-        pulse.start()
-    try:
-        yield Parts(settings, door, registry, lineups, clock, predictor, desk, pulse)
-    finally:
-        door.draining = True
-        await drained(predictor, settings.server.drain_s)
-        await pulse.stop()
-        predictor.close()
-        desk.close()
-        appender.close()
-        registry.close()
+    async with AsyncExitStack() as opened:  # what is opened first is closed last, also when the next cannot be opened
+        clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
+        registry = opened.enter_context(Registry.open(store, now=clock.now))
+        clock.refresh(registry)
+        lineups = Lineups(registry, settings.server.max_rows)
+        lineups.refresh()
+        with closing(open_ledger(store, settings.journal)) as ledger:
+            writer = open_writer(store, settings.journal, ledger, kind="gateway", now_us=server_now_us())
+        grouped = settings.journal.durability == "power"
+        appender = opened.enter_context(closing(GroupAppender(writer, loop) if grouped else LoopAppender(writer)))
+        desk = JournalDesk(
+            lambda: open_ledger(store, settings.journal), lambda: open_reader(store), writer.writer, lineups, clock
+        )
+        opened.enter_context(closing(desk))
+        waiting = settings.server.max_waiting_rows
+        predictor = Predictor(lineups, appender, writer.writer, clock, max_waiting_rows=waiting)
+        opened.enter_context(closing(predictor))
+        pulse = Pulse(
+            registry, lineups, clock, appender, predictor,
+            poll_s=settings.poll_s, heartbeat_s=settings.journal.heartbeat_s,
+        )  # fmt: skip
+        if serves:
+            pulse.start()
+        opened.push_async_callback(pulse.stop)
+        try:
+            yield Parts(settings, door, registry, lineups, clock, predictor, desk, pulse)
+        finally:
+            door.draining = True
+            await drained(predictor, settings.server.drain_s)
 
 
 async def drained(predictor: Predictor, within_s: float) -> None:

@@ -16,8 +16,8 @@ from gateway.records import Purpose
 from gateway.wire.own import Asked
 from registry.errors import AnswerRefused, InputsRefused, ModelRaised
 
-FAULTS = (AnswerRefused, InputsRefused, ModelRaised)
-"""How a version fails to answer; anything else would be a fault of ours."""
+FAULTS = (AnswerRefused, InputsRefused, ModelRaised, MemoryError)
+"""How a version fails to answer, a batch that is too large for it included; anything else would be a fault of ours."""
 
 
 class Answered(Struct, frozen=True):
@@ -39,6 +39,8 @@ class Ask(Struct):
     trace: str | None
     arrived_ns: int
     done: Callable[[Answered | Exception], None]
+    finished: bool = False
+    """Whether `done` was called, which happens once."""
 
 
 class Cohort(Struct):

@@ -8,7 +8,7 @@ up for the rest of that batch, so that it costs time only, and only its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from msgspec import Struct
@@ -27,8 +27,11 @@ from registry.limits import ChildLimits
 from registry.types import Dtype, OutputTensor, Version
 
 PATIENCE = 3
-"""How many timeouts' worth of trying one batch may cost."""
+"""For how many timeouts a batch is halved; after that each part that is left is tried once more, as a whole."""
+LOADING_S = 30.0
+UNLOADABLE = (ArtifactRefused, ChildFailed)
 MAX_PAUSE_S = 60.0
+_HOPELESS = {STATUSES.index("crashed"), STATUSES.index("timeout")}
 _NOTHING: dict[Dtype, object] = {"float32": np.nan, "float64": np.nan, "int64": 0, "bool": False, "string": ""}
 
 
@@ -47,8 +50,11 @@ class Scores(Struct, frozen=True):
 class Challenger:
     """One version in one child, which is started when it is first needed and again after it ended."""
 
-    def __init__(self, version: Version, artifact: bytes, *, memory_bytes: int, timeout_s: float) -> None:
+    def __init__(self, version: Version, artifact: Callable[[], bytes], *, memory_bytes: int, timeout_s: float) -> None:
+        """`artifact` is asked for the bytes whenever a child is started."""
         self.version = version
+        self.features = frozenset(name for binding in version.signature.inputs for name in binding.features)
+        """What it takes."""
         self._artifact, self._timeout_s = artifact, timeout_s
         self._limits = ChildLimits(memory_bytes=memory_bytes)
         self._child: LimitedChild | None = None
@@ -66,10 +72,19 @@ class Challenger:
         return None if self._child is None else self._child.pid
 
     def score(self, columns: Mapping[str, Array]) -> Scores:
-        """Answers to n rows, feature name → array of n values. Never raises for what the challenger does."""
+        """Answers to n rows, feature name → array of n values. Never raises for what the challenger does.
+
+        Raises:
+            ArtifactDamaged, ArtifactMissing: it cannot be started, through no fault of its own.
+        """
         n_rows = len(next(iter(columns.values())))
         scores = _unanswered(n_rows, self.version.signature.outputs)
-        self._fill(scores, columns, 0, n_rows, time.monotonic() + PATIENCE * self._timeout_s)
+        try:
+            self._started()
+        except UNLOADABLE as error:  # no row is to blame: none is tried alone
+            scores.status[:] = STATUSES.index(_reason(error))
+        else:
+            self._fill(scores, columns, 0, n_rows, time.monotonic() + PATIENCE * self._timeout_s)
         self._rest_if_hopeless(scores)
         return scores
 
@@ -82,7 +97,7 @@ class Challenger:
     def _fill(self, scores: Scores, columns: Mapping[str, Array], start: int, stop: int, deadline_s: float) -> None:
         try:
             outputs = self._run({name: column[start:stop] for name, column in columns.items()})
-        except (AnswerRefused, InputsRefused, ModelRaised, ArtifactRefused, ChildFailed) as error:
+        except (AnswerRefused, InputsRefused, ModelRaised, *UNLOADABLE) as error:
             if isinstance(error, ChildFailed):
                 self.close()
             if stop - start == 1 or time.monotonic() > deadline_s:
@@ -93,29 +108,41 @@ class Challenger:
             self._fill(scores, columns, middle, stop, deadline_s)
             return
         scores.status[start:stop] = STATUSES.index("scored")
-        for name, values in outputs.items():
-            scores.outputs[name][start:stop] = values
+        for name, place in scores.outputs.items():
+            place[start:stop] = outputs[name]
 
     def _run(self, columns: Mapping[str, Array]) -> dict[str, Array]:
-        child = self._started()
-        if self.version.signature.batchable:
-            return child.run(columns, timeout_s=self._timeout_s)
         n_rows = len(next(iter(columns.values())))
-        rows = [
-            child.run({name: column[i : i + 1] for name, column in columns.items()}, timeout_s=self._timeout_s)
-            for i in range(n_rows)
-        ]
+        if self.version.signature.batchable:
+            return self._call(columns, n_rows)
+        rows = [self._call({name: column[i : i + 1] for name, column in columns.items()}, 1) for i in range(n_rows)]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def _call(self, columns: Mapping[str, Array], n_rows: int) -> dict[str, Array]:
+        """One call of the child. That an answer has its shape is seen again here: a model may have taken it over."""
+        outputs = self._started().run(columns, timeout_s=self._timeout_s)
+        for name, expected in _unanswered(n_rows, self.version.signature.outputs).outputs.items():
+            got = outputs.get(name)
+            if got is None or got.shape != expected.shape or got.dtype != expected.dtype:
+                found = "missing" if got is None else f"{got.dtype} of shape {got.shape}"
+                raise AnswerRefused(name, f"{expected.dtype} of shape {expected.shape}", found)
+        return outputs
 
     def _started(self) -> LimitedChild:
         if self._child is None:
-            self._child = LimitedChild(self._limits)
-            self._child.load(self._artifact, self.version.signature, timeout_s=max(30.0, self._timeout_s))
+            artifact = self._artifact()
+            child = LimitedChild(self._limits)
+            try:
+                child.load(artifact, self.version.signature, timeout_s=max(LOADING_S, self._timeout_s))
+            except BaseException:
+                child.close()  # one without its model would answer that it has none
+                raise
+            self._child = child
         return self._child
 
     def _rest_if_hopeless(self, scores: Scores) -> None:
         """After a batch that only ever ended the child, wait before the next one, each time twice as long."""
-        if np.isin(scores.status, [STATUSES.index(reason) for reason in ("crashed", "timeout")]).all():
+        if set(scores.status.tolist()) <= _HOPELESS:
             self._pause_s = min(MAX_PAUSE_S, max(0.5, 2 * self._pause_s))
             self._resumes_s = time.monotonic() + self._pause_s
         else:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -35,17 +36,21 @@ class ProblemError(Exception):
 
 
 class Unreachable(Exception):
-    """Nobody answers at that address."""
+    """Nobody answers at that address, or nobody who speaks as Understudy does."""
 
 
 class Client:
     """Calls of one user. Not for several threads at once."""
 
     def __init__(self, url: str, *, timeout_s: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
-        # no proxies and no credentials from the environment: predictions go where they were told to
-        self._http = httpx.Client(
-            base_url=url, timeout=timeout_s, transport=transport, trust_env=False, follow_redirects=False
-        )
+        """Raises Unreachable where `url` is no address at all."""
+        try:
+            # no proxies and no credentials from the environment: predictions go where they were told to
+            self._http = httpx.Client(
+                base_url=url, timeout=timeout_s, transport=transport, trust_env=False, follow_redirects=False
+            )
+        except httpx.InvalidURL as error:
+            raise Unreachable(f"{url!r} is no address: {error}") from None
 
     @classmethod
     def on_store(cls, settings: Settings) -> Self:
@@ -66,23 +71,23 @@ class Client:
 
     def predict(self, model: str, inputs: Rows, **facts: Any) -> dict[str, Any]:
         """The champion's answer. `facts`: association_id, predicted_at, decision, propensity; each as on the wire."""
-        return self._json("POST", f"/models/{model}/predict", {"inputs": inputs, **facts})
+        return self._json("POST", _path("models", model, "predict"), {"inputs": inputs, **facts})
 
     def outcome(self, model: str, outcome: Any, **facts: Any) -> dict[str, Any]:
         """What really happened. `facts`: prediction_id or association_id, and row, observed_at, source."""
-        return self._json("POST", f"/models/{model}/outcomes", {"outcome": outcome, **facts})
+        return self._json("POST", _path("models", model, "outcomes"), {"outcome": outcome, **facts})
 
     def outcomes(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Many at once; see `outcome`."""
-        return self._json("POST", f"/models/{model}/outcomes", outcomes)
+        return self._json("POST", _path("models", model, "outcomes"), outcomes)
 
     def prediction(self, model: str, prediction_id: str, row: int = 0) -> dict[str, Any]:
         """A prediction read back, with its shadow scores and outcomes."""
-        return self._json("GET", f"/models/{model}/predictions/{prediction_id}", params={"row": row})
+        return self._json("GET", _path("models", model, "predictions", prediction_id), params={"row": row})
 
     def predictions(self, model: str, association_id: str) -> list[dict[str, Any]]:
         """The predictions of an association id, oldest first."""
-        found = self._json("GET", f"/models/{model}/predictions", params={"association_id": association_id})
+        found = self._json("GET", _path("models", model, "predictions"), params={"association_id": association_id})
         rows: list[dict[str, Any]] = found["predictions"]
         return rows
 
@@ -95,7 +100,7 @@ class Client:
 
     def model(self, model: str) -> dict[str, Any]:
         """One model."""
-        return self._json("GET", f"/admin/models/{model}")
+        return self._json("GET", _path("admin", "models", model))
 
     def create_model(
         self, model: str, task: str, features: Sequence[Mapping[str, Any]], policy: Mapping[str, Any] | None = None
@@ -110,8 +115,8 @@ class Client:
         """Upload a version. `options`: score, classes, features, reason; each as on the wire."""
         params = {"as": as_} | {name: value for name, value in options.items() if value is not None}
         headers = {"content-type": "application/octet-stream"}
-        response = self._send("POST", f"/admin/models/{model}/versions", content=onnx, params=params, headers=headers)
-        version: dict[str, Any] = msgspec.json.decode(response.content)
+        path = _path("admin", "models", model, "versions")
+        version: dict[str, Any] = self._decoded("POST", path, content=onnx, params=params, headers=headers)
         return version
 
     def promote(self, model: str, version: int, reason: str, *, generation: int | None = None) -> dict[str, Any]:
@@ -132,11 +137,11 @@ class Client:
 
     def evidence(self, model: str) -> dict[str, Any]:
         """What is known of the challengers, and what is missing."""
-        return self._json("GET", f"/admin/models/{model}/evidence")
+        return self._json("GET", _path("admin", "models", model, "evidence"))
 
     def decisions(self, model: str) -> list[dict[str, Any]]:
         """Every change of the lineup, oldest first."""
-        decided: list[dict[str, Any]] = self._decoded("GET", f"/admin/models/{model}/decisions")
+        decided: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "decisions"))
         return decided
 
     def set_clock(self, now: datetime) -> None:
@@ -145,8 +150,10 @@ class Client:
 
     def ready(self) -> dict[str, Any]:
         """What `/readyz` says, ready or not."""
-        response = self._request("GET", "/readyz")
-        return dict(msgspec.json.decode(response.content))
+        said = self._document(self._request("GET", "/readyz"))
+        if not isinstance(said, dict) or "problems" not in said:
+            raise self._not_us("/readyz")
+        return said
 
     def wait_caught_up(self, model: str, *, timeout_s: float, poll_s: float = 0.02) -> dict[str, Any]:
         """Wait until every challenger has been given every prediction; returns the model.
@@ -166,7 +173,7 @@ class Client:
 
     def _change(self, model: str, what: str, body: Mapping[str, Any], generation: int | None) -> dict[str, Any]:
         headers = {} if generation is None else {"if-match": f'"{generation}"'}
-        return self._json("POST", f"/admin/models/{model}/{what}", body, headers=headers)
+        return self._json("POST", _path("admin", "models", model, what), body, headers=headers)
 
     def _json(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
         document: dict[str, Any] = self._decoded(method, path, body, **options)
@@ -176,13 +183,19 @@ class Client:
         if body is not None:
             options["content"] = msgspec.json.encode(body)
             options["headers"] = {"content-type": "application/json", **options.get("headers", {})}
-        return msgspec.json.decode(self._send(method, path, **options).content)
-
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = self._request(method, path, **options)
         if response.status_code >= 400:
             raise _problem(response)
-        return response
+        return self._document(response)
+
+    def _document(self, response: httpx.Response) -> Any:
+        try:
+            return msgspec.json.decode(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._not_us(response.request.url.path) from None
+
+    def _not_us(self, path: str) -> Unreachable:
+        return Unreachable(f"what answers at {self._http.base_url} is no Understudy: it does not know {path}")
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -191,47 +204,17 @@ class Client:
             raise Unreachable(f"nobody answers at {self._http.base_url}: {error or type(error).__name__}") from None
 
 
+def _path(*parts: str) -> str:
+    """A path of these parts, whatever characters they have."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
 def _problem(response: httpx.Response) -> ProblemError:
     try:
         problem = msgspec.json.decode(response.content, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         problem = {"error": f"HTTP {response.status_code}, without an explanation"}
     return ProblemError(response.status_code, problem)
-
-
-class Sender:
-    """Sends predictions and outcomes concurrently, for streams of them; from one event loop."""
-
-    def __init__(self, url: str, *, connections: int, timeout_s: float = 60.0) -> None:
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.AsyncClient(
-            base_url=url, timeout=timeout_s, limits=limits, trust_env=False, follow_redirects=False
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
-
-    async def post(self, path: str, body: Any) -> Any:
-        """Send a JSON body and return the JSON answer.
-
-        Raises:
-            ProblemError: the server refused.
-        """
-        content = msgspec.json.encode(body)
-        return _answer(await self._http.post(path, content=content, headers={"content-type": "application/json"}))
-
-    async def get(self, path: str) -> Any:
-        """The JSON answer; raises as `post`."""
-        return _answer(await self._http.get(path))
-
-
-def _answer(response: httpx.Response) -> Any:
-    if response.status_code >= 400:
-        raise _problem(response)
-    return msgspec.json.decode(response.content)
 
 
 class _InProcess(httpx.BaseTransport):
@@ -241,16 +224,14 @@ class _InProcess(httpx.BaseTransport):
         from gateway.app import create_app  # as slow as a server, and not needed to talk to one
 
         app: Any = create_app(settings, serves=False)
-        self._loop = asyncio.new_event_loop()
         self._closed = asyncio.Event()
-        self._opened: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._loop.run_until_complete, args=(self._live(app),), name="understudy"
-        )
+        opened: Future[asyncio.AbstractEventLoop] = Future()
+        # `run` ends with the threads of its loop; a daemon, so that Ctrl-C while it opens waits for nobody
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._live(app, opened)), daemon=True)
         self._thread.start()
         try:
-            self._opened.result()
-        except BaseException:
+            self._loop = opened.result()
+        except Exception:
             self._thread.join()
             raise
         self._transport = httpx.ASGITransport(app)
@@ -267,15 +248,17 @@ class _InProcess(httpx.BaseTransport):
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._closed.set)
         self._thread.join()
-        self._loop.close()
 
-    async def _live(self, app: Any) -> None:
+    async def _live(self, app: Any, opened: Future[asyncio.AbstractEventLoop]) -> None:
         """From the opening of the store to its closing, in one task, as cancel scopes want it."""
         try:
             async with app.lifespan():
-                self._opened.set_result(None)
+                opened.set_result(asyncio.get_running_loop())
                 await self._closed.wait()
         except BaseException as error:
-            if self._opened.done():
+            if opened.done():
                 raise
-            self._opened.set_exception(error)
+            cause = error
+            while isinstance(cause, BaseExceptionGroup):  # task groups wrap what went wrong
+                cause = cause.exceptions[0]
+            opened.set_exception(cause)

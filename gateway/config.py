@@ -140,9 +140,9 @@ def load(
     if path is not None:
         try:
             tree = msgspec.toml.decode(path.read_bytes())
-        except FileNotFoundError:
-            raise SettingsRefused(f"{path}: no such file") from None
-        except msgspec.DecodeError as error:
+        except OSError as error:
+            raise SettingsRefused(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SettingsRefused(f"{path}: not TOML: {error}") from None
     for name, text in (os.environ if environment is None else environment).items():
         if name.startswith(PREFIX):
@@ -163,8 +163,10 @@ def environment_of_children() -> dict[str, str]:
 
 
 def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for key in path[:-1]:
+    for i, key in enumerate(path[:-1], 1):
         tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise SettingsRefused(f"settings: {'.'.join(path[:i])}: expected a section, got {tree!r:.60}")
     tree[path[-1]] = value
 
 

@@ -160,9 +160,9 @@ def resolve(reader: PredictionReader, model: str, prediction_id: str, row: int) 
         chunk = reader.chunk(first.writer, first.seq)
     except NotFound:
         raise unknown from None
-    if chunk.model != model or not is_genuine(first, tag, chunk.secret):
-        raise unknown
     starts = chunk.starts().tolist()
+    if chunk.model != model or not is_genuine(first, tag, chunk.secret) or first.row not in starts:
+        raise unknown
     n_rows = ([*starts[1:], chunk.n_rows])[starts.index(first.row)] - first.row
     if row >= n_rows:
         raise InvalidInput(f"row: expected 0 to {n_rows - 1}, as the request had {n_rows} rows; got {row}")
@@ -177,7 +177,7 @@ def canonical(outcome: Scalar, signature: Signature) -> int | float | str:
     """
     if signature.task == "regression":
         if isinstance(outcome, str | bool) or not math.isfinite(outcome):
-            raise InvalidInput(f"outcome: expected a number, got {outcome!r}")
+            raise InvalidInput(f"outcome: expected a number, got {outcome!r:.60}")
         return float(outcome)
     for label in signature.classes:
         if type(label) is type(outcome) and label == outcome:

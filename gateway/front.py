@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from gateway.errors import GatewayError, InvalidInput, WrongContentType
+from gateway.errors import BadRequest, GatewayError, InvalidInput, WrongContentType
 from gateway.records import Purpose
 from registry.types import Principal
 
@@ -33,6 +33,22 @@ class Draining(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("this worker is stopping: try again")
+
+
+class Compressed(BadRequest):
+    """The body is compressed; unpacking it would cost what its sender likes."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(f"content-encoding: expected none, got {encoding:.40}")
+
+
+class CrossSite(GatewayError):
+    """A web page of somewhere else asks, through the browser of somebody who can reach this server."""
+
+    def __init__(self, origin: str, host: str) -> None:
+        self.origin, self.host = origin, host
+        super().__init__(f"origin: expected none, or http://{host:.80}, got {origin!r:.80}: web pages may not ask here")
 
 
 class Ticket(Struct, frozen=True):
@@ -65,10 +81,14 @@ class Front:
 
         Raises:
             Draining: this worker takes no more.
+            CrossSite: a browser asks on behalf of another site; it need not even see the answer to do harm.
             InvalidInput: a header of ours that cannot be meant.
         """
         if self.draining:
             raise Draining
+        origin, host = headers.get("origin"), headers.get("host", "")
+        if origin is not None and origin.partition("://")[2] != host:
+            raise CrossSite(origin, host)
         test = headers.get(TEST)
         if test not in (None, "0", "1"):
             raise InvalidInput(f"{TEST}: expected 0 or 1, got {test!r:.40}")
@@ -101,12 +121,21 @@ def expect_json(headers: Mapping[str, str], *also: str) -> str:
     """The media type of a body, which must be JSON (or one of `also`); none at all counts as JSON.
 
     Raises:
-        WrongContentType: it is declared to be something else, or to be compressed.
+        WrongContentType, Compressed: it is declared to be something else, or to be compressed.
     """
-    encoding = headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise WrongContentType("no content-encoding", encoding)
+    refuse_compressed(headers)
     media = headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media not in (JSON, *also):
-        raise WrongContentType(" or ".join((JSON, *also)), media)
+        raise WrongContentType(" or ".join((JSON, *also)), media[:40])
     return media
+
+
+def refuse_compressed(headers: Mapping[str, str]) -> None:
+    """Refuse a body that is declared to be compressed.
+
+    Raises:
+        Compressed: it is.
+    """
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Compressed(encoding)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import threading
 
+import structlog
 from msgspec import Struct
 
 from gateway.backends import LocalBackend
+from gateway.errors import ModelFailed
 from gateway.wire.oip import InferDecoder
 from gateway.wire.own import RequestDecoder
-from registry.errors import NoChampion, UnknownModel
+from registry.errors import ArtifactDamaged, ArtifactMissing, ArtifactRefused, ModelRaised, NoChampion, UnknownModel
 from registry.store import Registry
 from registry.types import Lineup, Model
+
+UNLOADABLE = (ArtifactDamaged, ArtifactMissing, ArtifactRefused, ModelRaised, MemoryError)
+"""What keeps one champion from being loaded, and is no reason to stop serving the others."""
+_log = structlog.get_logger("gateway")
 
 
 class Serving(Struct, frozen=True):
@@ -35,6 +41,8 @@ class Lineups:
         self._registry, self._max_rows = registry, max_rows
         self._serving: dict[str, Serving] = {}
         self._known: frozenset[str] = frozenset()
+        self.problems: dict[str, str] = {}
+        """Model → why its champion could not be loaded. The one before serves on, where there was one."""
         self._stamp: int | None = None
         self._refreshing = threading.Lock()
 
@@ -44,10 +52,13 @@ class Lineups:
         Raises:
             UnknownModel: there is none.
             NoChampion: there is one, and nobody answers for it.
+            ModelFailed: its champion could not be loaded, and there was none before it here.
         """
         try:
             return self._serving[name]
         except KeyError:
+            if name in self.problems:
+                raise ModelFailed(self.problems[name]) from None
             raise (NoChampion(name) if name in self._known else UnknownModel(name)) from None
 
     @property
@@ -67,19 +78,26 @@ class Lineups:
     def _refresh(self) -> None:
         stamp = self._registry.change_stamp()  # read first: a change in between is seen by the next look
         models = self._registry.models()
-        serving = {}
+        serving: dict[str, Serving] = {}
+        problems: dict[str, str] = {}
         for model in models:
             try:
                 lineup = self._registry.lineup(model.name)
             except NoChampion:
                 continue
-            serving[model.name] = self._served(model, lineup)
+            try:
+                serving[model.name] = self._served(model, lineup)
+            except UNLOADABLE as error:
+                problems[model.name] = f"version {lineup.champion} of '{model.name}' could not be loaded: {error}"
+                _log.error("champion not loaded", model=model.name, version=lineup.champion, reason=str(error))
+                if model.name in self._serving:
+                    serving[model.name] = self._serving[model.name]
         self._known = frozenset(model.name for model in models)
-        self._serving, self._stamp = serving, stamp
+        self._serving, self.problems, self._stamp = serving, problems, stamp
 
     def _served(self, model: Model, lineup: Lineup) -> Serving:
         before = self._serving.get(model.name)
-        if before is not None and before.model == model and before.lineup.champion == lineup.champion:
+        if before is not None and before.model.schema == model.schema and before.lineup.champion == lineup.champion:
             return Serving(model, lineup, before.champion, before.decoder, before.infer_decoder)
         version = self._registry.version(model.name, lineup.champion)
         champion = LocalBackend(version, self._registry.artifact(version), model.schema)

@@ -17,7 +17,7 @@ def by_id(files: Files, model: Model, request_id: str, row: int) -> dict[str, An
 
     Raises:
         NotFound: no such prediction of this model.
-        InvalidInput: the request has fewer rows.
+        InvalidInput: the request has no such row.
     """
     address = resolve(files.reader, model.name, request_id, row)
     return document(files, model, address)

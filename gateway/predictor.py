@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -52,6 +53,7 @@ class Predictor:
         self._queues: dict[str, Queue] = {}
         self._threads = ThreadPoolExecutor(thread_name_prefix="champion")
         self._answered = asyncio.Event()
+        self._last_at_us = 0
         self.n_unfinished = 0
         """Requests taken and not answered yet; a draining worker waits for 0."""
         self.n_unlogged = 0
@@ -86,7 +88,7 @@ class Predictor:
         self._check_times(ask.asked.predicted_at_us)
         n_rows = ask.asked.columns.n_rows
         queue = self._queues.get(name) or self._queues.setdefault(name, Queue(name))
-        if queue.n_rows + n_rows > self._max_waiting_rows:
+        if queue.waiting and queue.n_rows + n_rows > self._max_waiting_rows:
             raise Overloaded(queue.n_rows)
         queue.waiting.append(ask)
         queue.n_rows += n_rows
@@ -118,19 +120,52 @@ class Predictor:
     def _tick(self, queue: Queue) -> None:
         """One turn of the loop for one model: run what waits, commit it, answer it."""
         asks, queue.waiting, queue.n_rows = queue.waiting, [], 0
+        in_thread = False
+        try:
+            with self._failing_with(asks):
+                in_thread = self._run(queue, asks)
+        finally:
+            if not in_thread:
+                self._go_on(queue)
+
+    def _run(self, queue: Queue, asks: Sequence[Ask]) -> bool:
+        """Run these requests; True if that happens in a thread, which comes back by `_back`."""
         try:
             serving = self._lineups[queue.name]  # read once: the whole run belongs to this generation
-        except RegistryError as error:
-            queue.busy = False
+        except (GatewayError, RegistryError) as error:
             self._refuse([(ask, error) for ask in asks])
-            return
+            return False
         cohorts = self._cohorts(asks)
-        if serving.champion.leaves_the_loop(sum(ask.asked.columns.n_rows for ask in asks)):
-            loop = asyncio.get_running_loop()
-            running = self._threads.submit(_run_all, serving, cohorts)
-            running.add_done_callback(lambda ran: loop.call_soon_threadsafe(self._ran, queue, serving, ran.result()))
-        else:
-            self._ran(queue, serving, _run_all(serving, cohorts))
+        if not serving.champion.leaves_the_loop(sum(ask.asked.columns.n_rows for ask in asks)):
+            self._ran(serving, _run_all(serving, cohorts))
+            return False
+        loop = asyncio.get_running_loop()
+        running = self._threads.submit(_run_all, serving, cohorts)
+        running.add_done_callback(lambda run: loop.call_soon_threadsafe(self._back, queue, serving, asks, run))
+        return True
+
+    def _back(self, queue: Queue, serving: Serving, asks: Sequence[Ask], running: Future[list[Ran]]) -> None:
+        """Back in the loop from the thread."""
+        try:
+            with self._failing_with(asks):
+                self._ran(serving, running.result())
+        finally:
+            self._go_on(queue)
+
+    def _go_on(self, queue: Queue) -> None:
+        """Start on what has arrived meanwhile."""
+        queue.busy = bool(queue.waiting)
+        if queue.busy:
+            asyncio.get_running_loop().call_soon(self._tick, queue)
+
+    @contextmanager
+    def _failing_with(self, asks: Sequence[Ask]) -> Iterator[None]:
+        """A fault of ours is not caught, but leaves nobody waiting: these requests fail by it."""
+        try:
+            yield
+        except Exception as fault:
+            self._refuse([(ask, fault) for ask in asks])
+            raise
 
     def _cohorts(self, asks: Sequence[Ask]) -> list[Cohort]:
         """The chunks to be, oldest bucket first. All carry the time at which their run starts, which is now."""
@@ -142,45 +177,57 @@ class Predictor:
             cohorts.setdefault(key, Cohort([], ask.purpose, key[0], at_us)).asks.append(ask)
         return [cohorts[key] for key in sorted(cohorts)]
 
-    def _ran(self, queue: Queue, serving: Serving, batches: Sequence[Ran]) -> None:
-        """Back in the loop: commit what was answered, and start on what has arrived meanwhile."""
+    def _ran(self, serving: Serving, batches: Sequence[Ran]) -> None:
+        """Commit what was answered."""
         answered_ns = time.perf_counter_ns()
         self._refuse([failure for ran in batches for failure in ran.failed])
         good = [ran for ran in batches if ran.asks]
+        for ran in good:
+            self._keep_order(ran.cohort)
         drafts = [draft(serving, ran, self._random(SECRET_BYTES), answered_ns) for ran in good]
         if drafts:
             secrets = [d.chunk.secret for d in drafts]
             self._appender.append(drafts, lambda fate: self._committed(serving, good, secrets, fate))
-        queue.busy = bool(queue.waiting)
-        if queue.busy:
-            asyncio.get_running_loop().call_soon(self._tick, queue)
+
+    def _keep_order(self, cohort: Cohort) -> None:
+        """Stamps never decrease within a writer: a quick model may have overtaken a slow one's run."""
+        if cohort.at_us < self._last_at_us:
+            cohort.at_us = self._last_at_us
+            if all(ask.asked.predicted_at_us is None for ask in cohort.asks):
+                cohort.bucket = self._clock.bucket_of(cohort.at_us)
+        self._last_at_us = cohort.at_us
 
     def _committed(
         self, serving: Serving, batches: Sequence[Ran], secrets: Sequence[bytes], fate: range | JournalUnavailable
     ) -> None:
         """The commit has happened, or has not: answer, with an address each, or refuse."""
+        asks = [ask for ran in batches for ask in ran.asks]
         if isinstance(fate, JournalUnavailable) and serving.model.policy.unjournalled == "refuse":
-            self._refuse([(ask, fate) for ran in batches for ask in ran.asks])
+            self._refuse([(ask, fate) for ask in asks])
             return
-        for i, (ran, secret) in enumerate(zip(batches, secrets, strict=True)):
-            starts = ran.starts()
-            for ask, start, stop in zip(ran.asks, starts, starts[1:], strict=False):
-                if isinstance(fate, JournalUnavailable):
-                    self.n_unlogged += 1
-                    address = None
-                else:
-                    address = prediction_id(self._writer, fate[i], start, secret)
-                self._finish(ask, Answered(address, serving.lineup.champion, ran.outputs, start, stop))
+        with self._failing_with(asks):
+            for i, (ran, secret) in enumerate(zip(batches, secrets, strict=True)):
+                starts = ran.starts()
+                for ask, start, stop in zip(ran.asks, starts, starts[1:], strict=False):
+                    if isinstance(fate, JournalUnavailable):
+                        self.n_unlogged += 1
+                        address = None
+                    else:
+                        address = prediction_id(self._writer, fate[i], start, secret)
+                    self._finish(ask, Answered(address, serving.lineup.champion, ran.outputs, start, stop))
 
-    def _refuse(self, failures: Sequence[tuple[Ask, GatewayError | RegistryError]]) -> None:
+    def _refuse(self, failures: Sequence[tuple[Ask, Exception]]) -> None:
         for ask, error in failures:
             self._finish(ask, error)
 
     def _finish(self, ask: Ask, answer: Answered | Exception) -> None:
-        ask.done(answer)
+        if ask.finished:
+            return
+        ask.finished = True
         self.n_unfinished -= 1
         if not self.n_unfinished:
             self._answered.set()
+        ask.done(answer)
 
 
 def _run_all(serving: Serving, cohorts: Sequence[Cohort]) -> list[Ran]:

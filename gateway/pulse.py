@@ -54,18 +54,22 @@ class Pulse:
 
     def problems(self) -> list[str]:
         """Why this worker should not be asked; empty when it should."""
-        return [problem for problem in (self._store_problem, self._journal_problem) if problem is not None]
+        found = (self._store_problem, self._journal_problem, *self._lineups.problems.values())
+        return [problem for problem in found if problem is not None]
 
     async def _follow(self) -> None:
+        behind = False
         while True:
             await asyncio.sleep(self._poll_s)
             try:
-                if await asyncio.to_thread(self._lineups.moved):
+                behind = behind or await asyncio.to_thread(self._lineups.moved)
+                if behind:
                     await asyncio.to_thread(self._lineups.refresh)
                     await asyncio.to_thread(self._clock.refresh, self._registry)
+                    behind = False
                     self._heartbeat()
                 self._store_problem = None
-            except RegistryError as error:
+            except (RegistryError, OSError) as error:
                 if self._store_problem is None:
                     _log.warning("store unreachable: the last lineup serves on", reason=str(error))
                 self._store_problem = f"store: {error}"

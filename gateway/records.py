@@ -67,7 +67,7 @@ def prediction_id(writer: int, seq: int, row: int, secret: bytes) -> str:
 
 def address_of(text: str) -> tuple[Address, bytes] | None:
     """The address in a prediction id and its 10-byte tag, still unproven; None where it is no such id at all."""
-    if len(text) != ID_LENGTH or not text.isascii():
+    if len(text) != ID_LENGTH or not text.isascii() or text != text.lower() or "=" in text:
         return None
     try:
         raw = base64.b32decode(text.upper())

@@ -28,6 +28,8 @@ CRASHES_ALLOWED = 5
 CRASH_WINDOW_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 ORPHAN_GRACE_S = 0.8
+LAST_STEP_S = 2.0
+"""How long workers that nobody waits for may go on; they lose nothing when they are killed."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _log = structlog.get_logger("supervisor")
 
@@ -141,21 +143,25 @@ class Supervisor:
 
     def _stop(self) -> None:
         """The gateway first: what it still answers is mirrored when the next run starts, from the same cursor."""
-        deadline_s = time.monotonic() + self._settings.server.drain_s + 2.0
+        asked_s = time.monotonic()
         for worker in self.workers:
             worker.ask_to_end()
         for worker in self.workers:
-            worker.end_by(deadline_s)
+            drain_s = self._settings.server.drain_s if worker.role == "gateway" else 0.0
+            worker.end_by(asked_s + drain_s + LAST_STEP_S)
         os.close(self._held)
         os.close(self._pipe)
 
     def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
         fd = self._bound.fileno() if role == "gateway" else None
         inherited = Inherited(role, self._settings, fd, self._pipe)
-        command = [sys.executable, "-m", "gateway.cli.role", msgspec.json.encode(inherited).decode()]
+        # -P: a folder that is called `gateway` where somebody starts this is not what is meant
+        command = [sys.executable, "-P", "-m", "gateway.cli.role", msgspec.json.encode(inherited).decode()]
         passed: Sequence[int] = [self._pipe] if fd is None else [self._pipe, fd]
         # the packages may be run from a checkout, so a child looks for them where the parent has found them
-        place = environment_of_children() | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        place = environment_of_children()
+        folders = [str(Path(__file__).parents[1]), place.get("PYTHONPATH", "")]
+        place["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
         return lambda: subprocess.Popen(command, pass_fds=passed, env=place, start_new_session=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import re
+import sys
 
 import msgspec
 
@@ -17,6 +18,9 @@ _PYTHON_TYPES: dict[Dtype, tuple[type, ...]] = {
     "string": (str,),
     "bool": (bool,),
 }
+_UNREADABLE = re.compile(r'["\\\x00-\x1f\x7f]')
+"""What would have to be escaped in JSON: a decoder that matches names byte by byte would never see such a feature."""
+_LARGEST: dict[Dtype, float] = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
 
 
 def check_name(name: str) -> None:
@@ -50,6 +54,8 @@ def check_schema(schema: InputSchema) -> None:
             msgspec.convert(feature.name, FeatureName)
         except msgspec.ValidationError as error:
             raise SchemaRefused(f"feature {feature.name[:80]!r}: {error}") from None
+        if _UNREADABLE.search(feature.name):
+            raise SchemaRefused(f"feature {feature.name[:80]!r}: a name has no quote, backslash or control character")
         if feature.name in seen:
             raise SchemaRefused(f"feature '{feature.name}' is declared twice")
         seen.add(feature.name)
@@ -82,7 +88,9 @@ def _check_default(feature: Feature) -> None:
             )
         return
     if not _fits(feature.default, feature.dtype):
-        raise SchemaRefused(f"feature '{feature.name}' is {feature.dtype}: {feature.default!r} cannot be its default")
+        raise SchemaRefused(
+            f"feature '{feature.name}' is {feature.dtype}: {feature.default!r:.60} cannot be its default"
+        )
 
 
 def _fits(value: Scalar, dtype: Dtype) -> bool:
@@ -92,4 +100,5 @@ def _fits(value: Scalar, dtype: Dtype) -> bool:
         return False
     if dtype == "int64":
         return -(2**63) <= int(value) < 2**63
-    return not isinstance(value, float) or math.isfinite(value)
+    largest = _LARGEST.get(dtype)
+    return largest is None or isinstance(value, str) or abs(value) <= largest  # NaN and infinity are not

@@ -19,11 +19,13 @@ from gateway.journal import ChunkHead, Ledger, PredictionReader
 from gateway.journal.join import OutcomeJoin
 from gateway.records import Cursor, WriterState
 from registry.types import ClosedBucket, Lineup, Policy, Reign, Signature
-from retrain.evidence import BucketSums, Pairs, Rule, sums_of
+from retrain.evidence import BucketSums, EvidenceError, Pairs, Rule, sums_of
 
 MAX_SKIPPED = 0.05
 """A bucket with a larger share of rows that a challenger never got to see says nothing fair about it."""
 HEADS_AT_ONCE = 10_000
+VOID = b""
+"""What is kept of a bucket that says nothing of a challenger."""
 _SCORED = STATUSES.index("scored")
 _SKIPPED = [STATUSES.index(reason) for reason in sorted(SKIPPED)]
 _SAMPLED_OUT = STATUSES.index("sampled_out")
@@ -51,6 +53,8 @@ class OpenCohorts:
         self.cursor: Cursor = {}
         self.buckets: dict[int, list[ChunkHead]] = {}
         self.n_late_rows = 0
+        self.newest_generation = 0
+        """The newest generation of which a chunk was read."""
 
     def read(self, reader: PredictionReader, writers: Sequence[WriterState]) -> None:
         """Take in the heads of every chunk up to what the writers had committed."""
@@ -81,6 +85,7 @@ class OpenCohorts:
     def _take(self, head: ChunkHead) -> None:
         if head.model != self._model or head.purpose != "live" or head.generation < self._first_generation:
             return
+        self.newest_generation = max(self.newest_generation, head.generation)
         if self.closed_through is None or head.bucket > self.closed_through:
             self.buckets.setdefault(head.bucket, []).append(head)
             return
@@ -123,42 +128,49 @@ class BucketReader:
     ) -> None:
         self._reader, self._ledger, self._join = reader, ledger, OutcomeJoin(reader, ledger)
         self._champion, self._policy, self._outcome_cursor = champion, policy, outcome_cursor
+        self.problems: list[str] = []
+        """Why buckets that were read could not be judged, which makes them void."""
 
     def sums(self, heads: Sequence[ChunkHead], contenders: Sequence[Contender], rule: Rule) -> dict[int, bytes]:
         """Version → its encoded sums; a challenger without a row here has none, a void bucket has `b""`."""
-        statuses: dict[int, list[Array]] = {}
-        mirrored = {
-            contender.version: [
-                (head, shadow)
-                for head in heads
-                if head.generation in contender.generations
-                and (shadow := self._ledger.shadow_chunk(head.writer, head.seq, contender.version)) is not None
-            ]
-            for contender in contenders
-        }
-        for version, pairs in mirrored.items():
-            statuses[version] = [np.frombuffer(shadow.status, np.uint8) for _, shadow in pairs]
+        mirrored = {contender: self._mirrored(contender, heads) for contender in contenders}
         # what is void is decided before any outcome is read
-        fair = {version: not is_void(np.concatenate(parts)) for version, parts in statuses.items() if parts}
-        chunks = {(head.writer, head.seq): self._reader.chunk(head.writer, head.seq) for head in heads}
-        outcomes = {key: self._outcomes(key, chunk) for key, chunk in chunks.items()} if any(fair.values()) else {}
+        fair = {contender: _is_fair(shadows) for contender, shadows in mirrored.items() if shadows}
+        if not any(fair.values()):
+            return {contender.version: VOID for contender in fair}
+        chunks = {head: self._reader.chunk(head.writer, head.seq) for head in heads}
+        outcomes = {head: self._outcomes(head, chunk) for head, chunk in chunks.items()}
         encoded = {}
-        for contender in contenders:
-            if contender.version not in fair:
-                continue
-            if not fair[contender.version]:
-                encoded[contender.version] = b""
-                continue
-            pairs_of = [
-                self._pairs(contender, head, chunks[head.writer, head.seq], shadow, outcomes[head.writer, head.seq])
-                for head, shadow in mirrored[contender.version]
+        for contender, is_fair in fair.items():
+            pairs = [
+                self._pairs(contender, head, chunks[head], shadow, outcomes[head])
+                for head, shadow in mirrored[contender].items()
+                if shadow is not None
             ]
-            encoded[contender.version] = msgspec.msgpack.encode(sums_of(_joined(pairs_of), rule))
+            encoded[contender.version] = self._encoded(_joined(pairs), rule) if is_fair else VOID
         return encoded
 
-    def _outcomes(self, key: tuple[int, int], chunk: Chunk) -> Array:
+    def _encoded(self, pairs: Pairs, rule: Rule) -> bytes:
+        """The sums of some rows as they are kept; void where there are none, or where they cannot be judged."""
+        if len(pairs) == 0:
+            return VOID
+        try:
+            return msgspec.msgpack.encode(sums_of(pairs, rule))
+        except EvidenceError as error:
+            self.problems.append(str(error))
+            return VOID
+
+    def _mirrored(self, contender: Contender, heads: Sequence[ChunkHead]) -> dict[ChunkHead, ShadowChunk | None]:
+        """What the contender answered to each chunk of its generations; None where it has not (yet)."""
+        return {
+            head: self._ledger.shadow_chunk(head.writer, head.seq, contender.version)
+            for head in heads
+            if head.generation in contender.generations
+        }
+
+    def _outcomes(self, head: ChunkHead, chunk: Chunk) -> Array:
         """One a row: the class's index, or the number; NaN where none came in time and none is declared."""
-        known = self._join.effective(*key, chunk, self._policy.association, self._outcome_cursor)
+        known = self._join.effective(head.writer, head.seq, chunk, self._policy.association, self._outcome_cursor)
         default = self._policy.default_outcome
         values = np.full(chunk.n_rows, np.nan if default is None else self._as_number(default))
         for row, outcome in known.items():
@@ -186,10 +198,21 @@ class BucketReader:
 
 
 def score(outputs: dict[str, Array], signature: Signature) -> Array:
-    """What is compared with the outcome, float64: `(n,)`, or `(n, n_classes)` for multiclass."""
-    values = outputs[signature.score.output]
+    """What is compared with the outcome, float64: `(n,)`, or `(n, n_classes)` for multiclass.
+
+    For binary it is the probability of the second class, whichever of two columns was named as the score.
+    """
+    values = outputs[signature.score.output].astype(np.float64)
     column = signature.score.column
-    return (values if column is None else values[:, column]).astype(np.float64)
+    if column is None:
+        return values
+    return 1.0 - values[:, 0] if signature.task == "binary" and column == 0 else values[:, column]
+
+
+def _is_fair(shadows: dict[ChunkHead, ShadowChunk | None]) -> bool:
+    """Whether a challenger's rows of a bucket may be evidence: all of them were dealt with, and few were skipped."""
+    status = [np.frombuffer(shadow.status, np.uint8) for shadow in shadows.values() if shadow is not None]
+    return len(status) == len(shadows) and not is_void(np.concatenate(status))
 
 
 def is_void(status: Array) -> bool:
@@ -213,8 +236,13 @@ def contenders_of(lineups: Sequence[Lineup], reign: Reign, signatures: dict[int,
 
 def stored_sums(buckets: Sequence[ClosedBucket], version: int) -> list[BucketSums]:
     """A challenger's sums of every closed bucket that counts for it, in order."""
-    encoded = (bucket.sums.get(version, b"") for bucket in buckets)
-    return [msgspec.msgpack.decode(sums, type=BucketSums) for sums in encoded if sums]
+    encoded = (bucket.sums.get(version, VOID) for bucket in buckets)
+    return [msgspec.msgpack.decode(sums, type=BucketSums) for sums in encoded if sums != VOID]
+
+
+def n_void(buckets: Sequence[ClosedBucket], version: int) -> int:
+    """How many closed buckets had rows of a challenger and do not count for it."""
+    return sum(bucket.sums.get(version) == VOID for bucket in buckets)
 
 
 def _joined(pairs: Sequence[Pairs]) -> Pairs:

@@ -21,37 +21,15 @@ from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, ope
 from gateway.records import Cursor, WriterState, moment
 from registry.errors import GenerationMoved, NoChampion, RegistryError
 from registry.store import Registry
-from registry.types import ClosedBucket, Lineup, Model, Principal, Reign, Signature
-from retrain.cohorts import BucketReader, Contender, OpenCohorts, contenders_of, may_close, stored_sums
-from retrain.evidence import Evidence, Rule, judge
+from registry.types import ClosedBucket, Principal
+from retrain.cohorts import BucketReader, may_close, stored_sums
+from retrain.evidence import Evidence, EvidenceError, judge
+from retrain.reign import ReignState, document_of
 
 REFRESH_S = 2.0
 """How old the counts of rows that wait may be on the screen."""
 PATIENCE_S = 5.0
-DAY_S = 86_400
 _log = structlog.get_logger("retrain")
-
-
-class ReignState:
-    """What the cycle knows of one model's present reign; made anew when the lineup moves."""
-
-    def __init__(self, registry: Registry, model: Model, bucket_s: int) -> None:
-        name = model.name
-        self.model = model
-        self.lineup: Lineup = registry.lineup(name)
-        self.reign: Reign = registry.reign(name)
-        self.closed: list[ClosedBucket] = registry.closed_buckets(name, self.reign.number)
-        signatures: dict[int, Signature] = {v.number: v.signature for v in registry.versions(name)}
-        self.champion_signature = signatures[self.lineup.champion]
-        self.contenders = contenders_of(registry.lineups(name), self.reign, signatures)
-        self.rule = rule_of(model, self.reign, bucket_s)
-        closed_before = _last_closed(registry, name, before_reign=self.reign.number)
-        self.cohorts = OpenCohorts(name, self.reign.first_generation, self.closed, closed_before)
-
-    @property
-    def judged(self) -> list[Contender]:
-        """The contenders that still play and have a slot."""
-        return [c for c in self.contenders if c.has_slot and c.version in self.lineup.challengers]
 
 
 class Cycle:
@@ -64,6 +42,7 @@ class Cycle:
         self._bucket_s = settings.cohorts.bucket_s
         self._states: dict[str, ReignState] = {}
         self._saved: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._problems: dict[str, str | None] = {}
         self._stamp: int | None = None
 
     def step(self) -> bool:
@@ -73,8 +52,18 @@ class Cycle:
         if now_us is None:
             return False
         writers = self._reader.writers()  # before the chunks: see PredictionReader.writers
-        closed = [self._advance(state, writers, now_us) for state in list(self._states.values())]
+        closed = [self._served(state, writers, now_us) for state in list(self._states.values())]
         return any(closed)
+
+    def _served(self, state: ReignState, writers: Sequence[WriterState], now_us: int) -> bool:
+        """One bucket of one model; what cannot be done now is retried, and holds up no other model."""
+        try:
+            closed = self._advance(state, writers, now_us)
+        except (GatewayError, RegistryError, EvidenceError) as error:
+            self._say(state.model.name, f"{type(error).__name__}: {error}")
+            return False
+        self._say(state.model.name, None)
+        return closed
 
     def _refresh(self) -> None:
         stamp = self._registry.change_stamp()
@@ -84,15 +73,21 @@ class Cycle:
         for model in self._registry.models():
             known = self._states.get(model.name)
             try:
-                lineup = self._registry.lineup(model.name)
+                if known is None or known.lineup != self._registry.lineup(model.name) or known.model != model:
+                    self._states[model.name] = ReignState(self._registry, model, self._bucket_s)
             except NoChampion:
                 continue
-            if known is None or known.lineup != lineup or known.model != model:
-                self._states[model.name] = ReignState(self._registry, model, self._bucket_s)
+            except EvidenceError as error:  # its terms are none that anything can be judged by
+                self._states.pop(model.name, None)
+                self._say(model.name, str(error))
         self._stamp = stamp
 
     def _advance(self, state: ReignState, writers: Sequence[WriterState], now_us: int) -> bool:
         state.cohorts.read(self._reader, writers)
+        if not state.decided and self._decide(state, now_us):
+            return True  # by another lineup from here on
+        if state.cohorts.newest_generation > state.lineup.generation:
+            return False  # who plays in it is not known here yet
         bucket = state.cohorts.next_bucket()
         heads = [] if bucket is None else state.cohorts.buckets.get(bucket, [])
         if bucket is None or not may_close(
@@ -102,9 +97,7 @@ class Cycle:
             self._refresh_counts(state, now_us)
             return False
         self._close(state, bucket, now_us)
-        evidence = self._judged(state)
-        self._save(state, document_of(state, evidence, self._bucket_s), now_us)
-        self._decide(state, evidence)
+        self._decide(state, now_us)
         return True
 
     def _close(self, state: ReignState, bucket: int, now_us: int) -> None:
@@ -125,6 +118,9 @@ class Cycle:
             closed.model, closed.reign, bucket, closed_at=closed.closed_at,
             prediction_cursor=closed.prediction_cursor, outcome_cursor=closed.outcome_cursor, sums=closed.sums,
         )  # fmt: skip
+        for problem in rows.problems:
+            _log.error("a bucket cannot be judged", model=state.model.name, bucket=bucket, reason=problem)
+        state.decided = False
         state.closed.append(closed)
         state.cohorts.close(bucket)
 
@@ -136,11 +132,20 @@ class Cycle:
             if (sums := stored_sums(state.closed, c.version))
         }
 
-    def _decide(self, state: ReignState, evidence: dict[int, Evidence]) -> None:
+    def _decide(self, state: ReignState, now_us: int) -> bool:
+        """Judge what is closed by now, and promote by it; whether the lineup is another now."""
+        evidence = self._judged(state)
+        if state.closed:
+            self._save(state, document_of(state, evidence, self._bucket_s), now_us)
+        moved = self._promote(state, evidence)
+        state.decided = True
+        return moved
+
+    def _promote(self, state: ReignState, evidence: dict[int, Evidence]) -> bool:
         """Promote the challenger whose gain is surest, if the rule promotes any and the policy lets it."""
         ready = [version for version, judged in evidence.items() if judged.promote]
         if not ready or state.reign.policy.promotion != "automatic":
-            return
+            return False
         best = max(ready, key=lambda version: (_low(evidence[version]), -version))
         last = state.closed[-1]
         try:
@@ -157,6 +162,13 @@ class Cycle:
             _log.info("somebody changed the lineup first", model=state.model.name, reason=str(moved))
         else:
             _log.info("promoted", model=state.model.name, version=best, reason=evidence[best].sentence)
+        return True
+
+    def _say(self, model: str, problem: str | None) -> None:
+        """Log why a model waits, once; None when it does not."""
+        if problem is not None and problem != self._problems.get(model):
+            _log.warning("the cycle waits", model=model, reason=problem)
+        self._problems[model] = problem
 
     def _refresh_counts(self, state: ReignState, now_us: int) -> None:
         """Now and then, show how many rows wait: between two closings nothing else can change."""
@@ -172,87 +184,6 @@ class Cycle:
     def _save(self, state: ReignState, document: dict[str, Any], now_us: int) -> None:
         self._registry.save_evidence(state.model.name, document | {"as_of": moment(now_us).isoformat()})
         self._saved[state.model.name] = time.monotonic(), document
-
-
-def rule_of(model: Model, reign: Reign, bucket_s: int) -> Rule:
-    """The rule of a reign: the model's policy and the champion's training report, both as they were at its start."""
-    policy, training = reign.policy, reign.training
-    return Rule(
-        task=model.task,
-        alpha=policy.alpha,
-        n_slots=policy.n_slots,
-        base_rate=training.base_rate if training and model.task == "binary" else None,
-        reference_loss=training.reference_loss if training else None,
-        prior=(training.prior if training and training.prior is not None else 0.0)
-        if model.task == "regression"
-        else None,
-        scale=training.scale if training else None,
-        min_outcomes=policy.min_outcomes,
-        min_minority=policy.min_minority,
-        min_coverage=policy.min_coverage,
-        min_span_days=round(policy.min_span_days),
-        buckets_per_day=max(1, DAY_S // bucket_s),
-    )
-
-
-def document_of(state: ReignState, evidence: dict[int, Evidence], bucket_s: int) -> dict[str, Any]:
-    """What `evidence --json` shows; the mirror's account is added by whoever shows it, as it moves by itself."""
-    through = state.cohorts.closed_through
-    return {
-        "model": state.model.name,
-        "generation": state.lineup.generation,
-        "reign": state.reign.number,
-        "champion": state.lineup.champion,
-        "previous": state.lineup.previous,
-        "closed_through": None if through is None else moment((through + 1) * bucket_s * MICROSECONDS).isoformat(),
-        "n_late_rows": state.cohorts.n_late_rows,
-        "challengers": [
-            _entry(state, contender, evidence.get(contender.version))
-            for contender in state.contenders
-            if contender.version in state.lineup.challengers
-        ],
-    }
-
-
-def _entry(state: ReignState, contender: Contender, evidence: Evidence | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "version": contender.version,
-        "verdict": "collecting",
-        "sentence": f"version {contender.version} has no matured outcome in this reign yet",
-        "log_e": 0.0,
-        "log_e_threshold": state.rule.log_e_threshold,
-        "n_matured": 0,
-        "n_waiting": state.cohorts.n_waiting(contender),
-        "mean_difference": None,
-        "low": None,
-        "high": None,
-        "conditions": [],
-    }
-    if not contender.has_slot:
-        n_slots = state.reign.policy.n_slots
-        entry["sentence"] = (
-            f"version {contender.version} waits for the next reign: the {n_slots} slots of this one are taken"
-        )
-    if evidence is not None:
-        entry |= {
-            "verdict": evidence.verdict,
-            "sentence": evidence.sentence,
-            "log_e": evidence.log_e,
-            "n_matured": evidence.n,
-            "mean_difference": evidence.mean,
-            "low": evidence.low,
-            "high": evidence.high,
-            "conditions": msgspec.to_builtins(evidence.conditions),
-        }
-    return entry
-
-
-def _last_closed(registry: Registry, model: str, *, before_reign: int) -> int | None:
-    """The last bucket that any earlier reign closed."""
-    for number in range(before_reign - 1, 0, -1):
-        if closed := registry.closed_buckets(model, number):
-            return closed[-1].bucket
-    return None
 
 
 def _low(evidence: Evidence) -> float:

@@ -67,7 +67,6 @@ THEIRS = {
     "structlog": ["gateway/*", "retrain/cycle.py"],
     "threadpoolctl": ["retrain/train.py"],
     "uvicorn": ["gateway/worker.py"],
-    "uvloop": ["gateway/cli/demo.py"],
 }
 
 RESTRICTED = {

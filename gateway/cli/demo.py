@@ -8,7 +8,6 @@ Nothing is scripted: what is printed was measured, and a challenger that is not 
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
 import sys
@@ -23,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
-import uvloop
 
 from gateway.cli import flights
 from gateway.cli.options import Failed, failing_in_one_line, json_option
 from gateway.cli.progress import Progress
+from gateway.cli.sender import Sender
 from gateway.cli.serve import announce
 from gateway.cli.traffic import IN_FLIGHT, Row, Tally, Traffic
-from gateway.client import Client, Sender
+from gateway.client import Client
 from gateway.config import Settings, load
 from gateway.logs import set_up
 from gateway.supervisor import Supervisor, listening_socket, stop_on_signals
@@ -71,8 +70,7 @@ def _story(store: Path, port: int, *, ends: bool, as_json: bool, stop: threading
     del frame, live
     with failing_in_one_line(), listening_socket(settings.server) as bound, _serving(settings, bound) as url:
         announce(settings, *bound.getsockname()[:2], as_json=as_json)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            tally = runner.run(_send(url, rows, stop, progress))
+        tally = _send(url, rows, stop, progress)
         with Client(url) as client:
             summary = _summary(client, tally)
         _print(summary, as_json=as_json)
@@ -102,8 +100,8 @@ def _overrides(store: Path, port: int) -> dict[str, Any]:
         "store": str(store),
         "server.port": port,
         "clock.source": "caller",
-        "shadow.poll_s": 0.01,
-        "retrain.poll_s": 0.01,
+        "shadow.poll_s": 0.03,
+        "retrain.poll_s": 0.02,
         "logs.level": "warning",
     }
 
@@ -175,10 +173,10 @@ def _wait_ready(url: str) -> None:
             time.sleep(0.05)
 
 
-async def _send(url: str, rows: list[Row], stop: threading.Event, progress: Progress) -> Tally:
+def _send(url: str, rows: list[Row], stop: threading.Event, progress: Progress) -> Tally:
     """Send every departure, showing after each day how things stand."""
     maturity = timedelta(seconds=Policy().maturity_s)
-    async with Sender(url, connections=IN_FLIGHT) as sender:
+    with Sender(url, connections=IN_FLIGHT) as sender:
         traffic = Traffic(sender, MODEL, maturity=maturity)
         with progress.bar("departures", total=len(rows)) as bar:
 
@@ -187,7 +185,7 @@ async def _send(url: str, rows: list[Row], stop: threading.Event, progress: Prog
                     raise Failed("stopped")
                 bar.update(tally.n_predictions, _standing(day, evidence))
 
-            return await traffic.run(rows, each_day)
+            return traffic.run(rows, each_day)
 
 
 def _standing(day: datetime, evidence: dict[str, Any]) -> str:
@@ -229,7 +227,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     lines = [
         "",
         f"requests   {summary['n_requests']:,} in {summary['took_s']:.0f} s, {summary['requests_per_s']:,.0f} a second",
-        f"latency    p50 {summary['p50_ms']:.1f} ms, p99 {summary['p99_ms']:.1f} ms at the client, up to {IN_FLIGHT} at once",
+        f"latency    p50 {summary['p50_ms']:.1f} ms, p99 {summary['p99_ms']:.1f} ms with {IN_FLIGHT} in flight",
         "outcomes   " + ", ".join(f"{n:,} {fate}" for fate, n in summary["outcomes"].items()),
     ]
     for entry in summary["mirror"]:

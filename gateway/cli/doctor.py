@@ -41,6 +41,7 @@ class AuditBroken(RegistryError):
 @on_target
 def doctor(target: Target) -> None:
     """Look at this machine and a store (or at a running server, with --url); exits with 1 if something is wrong."""
+    target.check()
     findings = list(_server(target.url) if target.url else _store(settings_of(target.config, target.data_dir)))
     target.show(findings, lambda: "\n".join(f"[{'ok' if f.ok else '!!'}] {f.name}: {f.detail}" for f in findings))
     if not all(finding.ok for finding in findings):

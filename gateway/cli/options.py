@@ -16,6 +16,7 @@ from msgspec import Struct
 from gateway.client import Client, ProblemError, Unreachable
 from gateway.config import Settings, load
 from gateway.errors import GatewayError, SettingsRefused
+from gateway.logs import set_up
 from registry.errors import RegistryError
 
 FAILED = 1
@@ -35,14 +36,18 @@ def failing_in_one_line() -> Iterator[None]:
         yield
     except (ProblemError, Unreachable, TimeoutError, GatewayError, RegistryError) as error:
         raise Failed(str(error)) from None
+    except OSError as error:
+        raise Failed(f"{error.filename or 'the store'}: {error.strerror or error}") from None
 
 
 def settings_of(config: Path | None, data_dir: str | None, **overrides: Any) -> Settings:
     """The settings of a command; what cannot be meant is a usage error."""
     try:
-        return load(config, {"store": data_dir, **overrides})
+        settings = load(config, {"store": data_dir, **overrides})
+        settings.folder  # noqa: B018  # raises where the store is none that there is
     except SettingsRefused as error:
         raise click.UsageError(str(error)) from None
+    return settings
 
 
 class Target(Struct, frozen=True):
@@ -56,14 +61,21 @@ class Target(Struct, frozen=True):
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The client of the command; what it refuses becomes one line and exit code 1."""
+        self.check()
+        with failing_in_one_line(), self._opened() as client:
+            yield client
+
+    def check(self) -> None:
+        """A command works on a server or on a store; raises UsageError for both."""
         if self.url is not None and (self.config is not None or self.data_dir is not None):
             raise click.UsageError("expected either --url or a store (--config, --data-dir), got both")
+
+    def _opened(self) -> Client:
+        if self.url is not None:
+            return Client(self.url)
         settings = settings_of(self.config, self.data_dir)
-        with (
-            failing_in_one_line(),
-            Client(self.url) if self.url is not None else Client.on_store(settings) as client,
-        ):
-            yield client
+        set_up(settings.logs, "command")  # lines to stderr: stdout is for the result
+        return Client.on_store(settings)
 
     def show(self, document: Any, text: Callable[[], str]) -> None:
         """Print a result: for programs, or for people."""
@@ -81,7 +93,9 @@ def json_option(command: Callable[..., None]) -> Callable[..., None]:
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--config` and `--data-dir`."""
     command = click.option("--data-dir", help="The store's folder.  [default: ./understudy-data]")(command)
-    return click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings.")(command)
+    return click.option(
+        "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of settings."
+    )(command)
 
 
 def on_target(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -32,13 +33,19 @@ def serve(
     settings = settings_of(config, data_dir, **overrides)
     set_up(settings.logs, "supervisor")
     stop = stop_on_signals()
-    with failing_in_one_line(), listening_socket(settings.server) as bound:
+    with failing_in_one_line(), _bound(settings) as bound:
         at = bound.getsockname()
         supervisor = Supervisor(settings, bound)
         announce(settings, at[0], at[1], as_json=as_json)
         code = supervisor.run(stop)
     if code:
         raise Failed("a worker crashed five times within a minute; its last words are above")
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The listening socket, once there is a store to serve."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    return listening_socket(settings.server)
 
 
 def announce(settings: Settings, host: str, port: int, *, as_json: bool) -> None:
@@ -61,7 +68,7 @@ def announce(settings: Settings, host: str, port: int, *, as_json: bool) -> None
 def gateway(config: Path | None, data_dir: str | None, host: str | None, port: int | None, as_json: bool) -> None:
     """One gateway worker alone: answers and records."""
     settings = settings_of(config, data_dir, **{"server.host": host, "server.port": port})
-    with failing_in_one_line(), listening_socket(settings.server) as bound:
+    with failing_in_one_line(), _bound(settings) as bound:
         announce(settings, *bound.getsockname()[:2], as_json=as_json)
         run_role("gateway", settings, bound)
 

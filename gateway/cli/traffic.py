@@ -7,7 +7,6 @@ closed. So a decision falls on the same day of the caller's clock whatever the m
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.client import Sender
+from gateway.cli.sender import Sender
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -59,39 +58,43 @@ class Traffic:
         self._sender, self._model, self._maturity = sender, model, maturity
         self._closing_timeout_s = closing_timeout_s
         self._due: list[tuple[datetime, int, dict[str, Any]]] = []
-        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._first_day = datetime.max.replace(tzinfo=UTC)
         self.tally = Tally(latencies_s=[], receipts={}, started_s=time.perf_counter())
 
-    async def run(self, rows: Sequence[Row], each_day: Callable[[datetime, Tally, dict[str, Any]], None]) -> Tally:
+    def run(self, rows: Sequence[Row], each_day: Callable[[datetime, Tally, dict[str, Any]], None]) -> Tally:
         """Send them all; `each_day` is told the day that ended, the tally and the evidence as it then was."""
         self._first_day = _hour_of(rows[0]).replace(hour=0)
         for day, hours in _days(rows):
             for _, of_one_hour in hours:
-                await self._hour(of_one_hour)
-            each_day(day, self.tally, await self._end_of(day))
+                self._hour(of_one_hour)
+            each_day(day, self.tally, self._end_of(day))
         while self._due:
             day = self._due[0][0].replace(hour=0, minute=0, second=0, microsecond=0)
-            each_day(day, self.tally, await self._end_of(day))
+            each_day(day, self.tally, self._end_of(day))
         self.tally.took_s = time.perf_counter() - self.tally.started_s
         return self.tally
 
-    async def _hour(self, rows: list[Row]) -> None:
+    def _hour(self, rows: list[Row]) -> None:
         """What became known before this hour, then its predictions."""
-        await self._report(until=rows[0].predicted_at)
-        await asyncio.gather(*(self._predict(row) for row in rows))
+        self._report(until=rows[0].predicted_at)
+        for row, latency_s in zip(rows, self._sender.at_once(self._predict, rows), strict=True):
+            self.tally.latencies_s.append(latency_s)
+            self.tally.n_predictions += 1
+            self._note(row)
 
-    async def _predict(self, row: Row) -> None:
+    def _predict(self, row: Row) -> float:
+        """Send one row; returns how long the answer took, in seconds. Runs in the sender's threads."""
         body = {
             "inputs": row.inputs,
             "association_id": row.association_id,
             "predicted_at": row.predicted_at.isoformat(),
         }
-        async with self._in_flight:
-            started_s = time.perf_counter()
-            await self._sender.post(f"/models/{self._model}/predict", body)
-            self.tally.latencies_s.append(time.perf_counter() - started_s)
-        self.tally.n_predictions += 1
+        started_s = time.perf_counter()
+        self._sender.post(f"/models/{self._model}/predict", body)
+        return time.perf_counter() - started_s
+
+    def _note(self, row: Row) -> None:
+        """Remember when its outcome will be known."""
         if row.outcome is not None:
             said = {
                 "association_id": row.association_id,
@@ -100,33 +103,39 @@ class Traffic:
             }
             heapq.heappush(self._due, (row.known_at, self.tally.n_predictions, said))
 
-    async def _report(self, until: datetime) -> None:
+    def _report(self, until: datetime) -> None:
         """Send the outcomes that are known by then."""
         while self._due and self._due[0][0] <= until:
             known: list[dict[str, Any]] = []
             while self._due and self._due[0][0] <= until and len(known) < OUTCOMES_AT_ONCE:
                 known.append(heapq.heappop(self._due)[2])
-            receipt = await self._sender.post(f"/models/{self._model}/outcomes", known)
+            receipt = self._sender.post(f"/models/{self._model}/outcomes", known)
             self.tally.count(receipt)
             self.tally.n_outcomes += len(known)
 
-    async def _end_of(self, day: datetime) -> dict[str, Any]:
-        """Move the clock past midnight and wait for the cohorts that are due then; returns the evidence."""
+    def _end_of(self, day: datetime) -> dict[str, Any]:
+        """Move the clock past midnight, wait until what is due then is decided and served; returns the evidence."""
         midnight = day + DAY
-        await self._report(until=midnight)
-        await self._sender.post("/admin/clock", {"now": midnight.isoformat()})
+        self._report(until=midnight)
+        self._sender.post("/admin/clock", {"now": midnight.isoformat()})
         due = midnight - self._maturity
         deadline_s = time.monotonic() + self._closing_timeout_s
         while True:
-            evidence: dict[str, Any] = await self._sender.get(f"/admin/models/{self._model}/evidence")
+            evidence: dict[str, Any] = self._sender.get(f"/admin/models/{self._model}/evidence")
             through = evidence["closed_through"]
-            if due <= self._first_day or (through is not None and datetime.fromisoformat(through) >= due):
+            closed = due <= self._first_day or (through is not None and datetime.fromisoformat(through) >= due)
+            if closed and self._served_by(evidence["champion"]):
                 return evidence
             if time.monotonic() > deadline_s:
                 raise TimeoutError(
                     f"the cohort before {due:%Y-%m-%d} was not closed within {self._closing_timeout_s:g} s"
                 )
-            await asyncio.sleep(0.01)
+            time.sleep(0.01)
+
+    def _served_by(self, champion: int) -> bool:
+        """Whether the gateway answers by that version already."""
+        metadata: dict[str, Any] = self._sender.get(f"/v2/models/{self._model}")
+        return bool(metadata["versions"] == [str(champion)])
 
 
 def _days(rows: Sequence[Row]) -> Iterator[tuple[datetime, list[tuple[datetime, list[Row]]]]]:

@@ -14,7 +14,7 @@ import msgspec
 from gateway.chunk import Chunk
 from gateway.journal.ledger import Ledger
 from gateway.journal.reader import PredictionReader
-from gateway.records import Address, Cursor, OutcomeRecord
+from gateway.records import Address, Cursor, OutcomeRecord, Purpose
 
 Association = Literal["latest", "first", "all"]
 """Which of the predictions with an association id an outcome belongs to: the latest before it, the first, or all."""
@@ -35,7 +35,7 @@ class OutcomeJoin:
             if name is None:
                 continue
             for outcome in self._ledger.outcomes_of_association(chunk.model, name):
-                if Address(writer, seq, row) in self.rows_named(outcome, policy):
+                if Address(writer, seq, row) in self.rows_named(outcome, policy, chunk.purpose):
                     found.setdefault(row, []).append(outcome)
         return found
 
@@ -50,28 +50,29 @@ class OutcomeJoin:
                 counted[row] = max(in_time, key=rank)
         return counted
 
-    def rows_named(self, outcome: OutcomeRecord, policy: Association) -> list[Address]:
-        """The rows that an outcome belongs to; none while its prediction has not been made.
+    def rows_named(self, outcome: OutcomeRecord, policy: Association, purpose: Purpose = "live") -> list[Address]:
+        """The rows of a purpose that an outcome belongs to; none while its prediction has not been made.
 
-        An association id may stand on several rows of one request; `row` then counts among them.
+        An association id may stand on several rows of one request; `row` then counts among them. A load test that
+        repeats the ids of real requests takes no outcome away from them.
         """
         if outcome.address is not None:
             return [outcome.address]
         if outcome.association_id is None:
             return []
         requests: dict[tuple[int, int, int], list[Address]] = {}
-        for address in self._candidates(outcome):
+        for address in self._candidates(outcome, purpose):
             requests.setdefault(self._request_of(address), []).append(address)
         chosen = {"latest": slice(-1, None), "first": slice(0, 1), "all": slice(None)}[policy]
         rows = [sorted(addresses) for addresses in list(requests.values())[chosen]]
         return [addresses[outcome.row] for addresses in rows if outcome.row < len(addresses)]
 
-    def _candidates(self, outcome: OutcomeRecord) -> list[Address]:
+    def _candidates(self, outcome: OutcomeRecord, purpose: Purpose) -> list[Address]:
         """The rows with the outcome's association id made before it, oldest first; else the first one made after.
 
         An outcome that came before its prediction (`early`) waits for the next one.
         """
-        rows = self._reader.associated(outcome.model, outcome.association_id or "")
+        rows = self._reader.associated(outcome.model, outcome.association_id or "", purpose)
         before = [address for address, at_us in rows if at_us <= outcome.observed_at_us]
         if before or not rows:
             return before

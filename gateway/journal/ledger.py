@@ -20,7 +20,7 @@ from msgspec import Struct
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
 from gateway.errors import Conflict, JournalUnavailable
 from gateway.journal.locks import take_lock
-from gateway.journal.sqlite import Durability, connect, load_layout, store_layout
+from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout
 from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
 
 SCHEMA = """
@@ -121,16 +121,16 @@ class Ledger:
         )
         if self._db.changes() == 0:
             return "duplicate"
-        return "correction" if known else "new"
+        return "correction" if any(row[0] != value for row in known) else "new"
 
     def _of_target(self, record: OutcomeRecord) -> list[tuple[Any, ...]]:
         """(outcome, source) of everything known of the same target."""
         to = record.address
         if to is not None:
             sql = "SELECT outcome, source FROM outcome WHERE to_writer = ? AND to_seq = ? AND row = ?"
-            return self._db.execute(sql, (to.writer, to.seq, record.row)).fetchall()
+            return rows(self._db, sql, (to.writer, to.seq, record.row))
         sql = "SELECT outcome, source FROM outcome WHERE model = ? AND association = ? AND row = ?"
-        return self._db.execute(sql, (record.model, record.association_id, record.row)).fetchall()
+        return rows(self._db, sql, (record.model, record.association_id, record.row))
 
     def outcomes_of_chunk(self, writer: int, seq: int) -> list[OutcomeRecord]:
         """The outcomes that name a row of this chunk by its address."""
@@ -142,32 +142,23 @@ class Ledger:
 
     def outcomes_since(self, writer: int, after: int, limit: int) -> list[OutcomeRecord]:
         """Whole receipts of a writer with seq > `after`, in order: about `limit` records."""
-        last = self._db.execute(
-            "SELECT max(seq) FROM (SELECT seq FROM outcome WHERE writer = ? AND seq > ? ORDER BY seq LIMIT ?)",
-            (writer, after, limit),
-        ).get
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM outcome WHERE writer = ? AND seq > ? AND seq <= ? ORDER BY seq, id",
-            (writer, after, last or after),
-        )
-        return [_outcome(row) for row in rows]
+        sql = "SELECT max(seq) FROM (SELECT seq FROM outcome WHERE writer = ? AND seq > ? ORDER BY seq LIMIT ?)"
+        last = scalar(self._db, sql, (writer, after, limit))
+        return self._outcomes("writer = ? AND seq > ? AND seq <= ?", (writer, after, last or after))
 
     def outcome_cursor(self) -> Cursor:
         """Writer → last seq of outcomes, as committed now."""
-        return dict(self._db.execute("SELECT writer, max(seq) FROM outcome GROUP BY writer"))
+        return dict(rows(self._db, "SELECT writer, max(seq) FROM outcome GROUP BY writer"))
 
     def _outcomes(self, where: str, key: tuple[int | str, ...]) -> list[OutcomeRecord]:
-        return [
-            _outcome(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM outcome WHERE {where} ORDER BY id", key)
-        ]
+        sql = f"SELECT {COLUMNS} FROM outcome WHERE {where} ORDER BY id"
+        return [_outcome(row) for row in rows(self._db, sql, key)]
 
     # --- shadow chunks
 
     def cursor(self, model: str, version: int) -> Cursor:
         """How far a challenger has come."""
-        return dict(
-            self._db.execute("SELECT writer, seq FROM cursor WHERE model = ? AND version = ?", (model, version))
-        )
+        return dict(rows(self._db, "SELECT writer, seq FROM cursor WHERE model = ? AND version = ?", (model, version)))
 
     def store_shadow(
         self, model: str, version: int, mirrored: Iterable[Mirrored], layout: Layout, before: Cursor, after: Cursor
@@ -183,10 +174,10 @@ class Ledger:
                 raise Conflict(f"another worker moved the cursor of version {version} of '{model}'")
             store_layout(self._db, layout)
             for item in mirrored:
-                self._db.execute(
-                    "INSERT INTO shadow_chunk VALUES (?, ?, ?, ?)", (item.writer, item.seq, version, encode(item.chunk))
-                )
-                self._count(model, version, item)
+                key = item.writer, item.seq, version
+                self._db.execute("INSERT OR IGNORE INTO shadow_chunk VALUES (?, ?, ?, ?)", (*key, encode(item.chunk)))
+                if self._db.changes():  # one that is there already was counted then
+                    self._count(model, version, item)
             self._db.executemany(
                 "INSERT INTO cursor VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
                 [(model, version, writer, seq) for writer, seq in after.items() if before.get(writer) != seq],
@@ -204,13 +195,13 @@ class Ledger:
     def shadow_chunk(self, writer: int, seq: int, version: int) -> ShadowChunk | None:
         """A challenger's answer to a chunk; None while there is none."""
         key = (writer, seq, version)
-        body = self._db.execute("SELECT body FROM shadow_chunk WHERE writer = ? AND seq = ? AND version = ?", key).get
+        body = scalar(self._db, "SELECT body FROM shadow_chunk WHERE writer = ? AND seq = ? AND version = ?", key)
         return None if body is None else decode_shadow(body)
 
     def shadow_chunks(self, writer: int, seq: int) -> dict[int, ShadowChunk]:
         """Version → answer, of every challenger that has one for this chunk."""
-        rows = self._db.execute("SELECT version, body FROM shadow_chunk WHERE writer = ? AND seq = ?", (writer, seq))
-        return {version: decode_shadow(body) for version, body in rows}
+        bodies = rows(self._db, "SELECT version, body FROM shadow_chunk WHERE writer = ? AND seq = ?", (writer, seq))
+        return {version: decode_shadow(body) for version, body in bodies}
 
     def layout(self, digest: bytes) -> Layout:
         """What the columns of a shadow chunk are called."""
@@ -219,12 +210,11 @@ class Ledger:
     def mirror_count(self, model: str, version: int, generations: range) -> MirrorCount:
         """The account of a challenger over some generations: eligible = scored + failed + skipped."""
         count = MirrorCount(reasons={})
-        rows = self._db.execute(
+        sql = (
             "SELECT status, sum(n_rows) FROM mirrored WHERE model = ? AND version = ? AND generation >= ? "
-            "AND generation < ? GROUP BY status",
-            (model, version, generations.start, generations.stop),
+            "AND generation < ? GROUP BY status"
         )
-        for code, n_rows in rows:
+        for code, n_rows in rows(self._db, sql, (model, version, generations.start, generations.stop)):
             reason = STATUSES[code]
             count.eligible += n_rows
             if reason == "scored":

@@ -28,6 +28,17 @@ def let_go(folder: Path, writer: int, lock: int) -> None:
     os.close(lock)
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the only one who makes a file in this folder, for a moment."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def is_locked(path: Path) -> bool:
     """Whether some process holds this file's lock. A file that is not there is held by nobody."""
     try:

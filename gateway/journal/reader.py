@@ -7,20 +7,24 @@ to be dead at once, and for ever, as its number is never given again.
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import apsw
 from msgspec import Struct
 
 from gateway.chunk import Chunk, Layout, decode
-from gateway.errors import JournalUnavailable, NotFound
+from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
 from gateway.journal.locks import is_locked, lock_path
-from gateway.journal.sqlite import load_layout
+from gateway.journal.sqlite import load_layout, rows, scalar
 from gateway.journal.writer import file_name
 from gateway.records import Address, Purpose, WriterState, association_hash
 
+SETTLED_NS = 2_000_000_000
+"""Longer than a tick of any file system's timestamps."""
+RECENT_CHUNKS = 128
 HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
 
 
@@ -45,6 +49,7 @@ class PredictionReader:
         self._open: dict[Path, apsw.Connection] = {}
         self._dead: set[int] = set()
         self._layouts: dict[bytes, Layout] = {}
+        self._recent: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
         self._listed: dict[int, dict[int, Path]] = {}
         self._listed_ns = -1
 
@@ -59,34 +64,31 @@ class PredictionReader:
 
         Read this **before** the chunks: then every chunk stamped before a watermark is there to be read.
         """
+        # Asked before their files are listed and read: what a writer did before it died is still complete.
+        alive = {writer: self._is_alive(writer) for writer in self._files()}
         states = []
-        for writer, files in sorted(self._files().items()):
-            alive = self._is_alive(writer)  # before its last seq is read: what dies in between is still complete
+        for writer, files in self._files().items():
             last_seq, watermark = 0, None
-            for path in reversed(list(files.values())):
+            for first, path in reversed(files.items()):
                 db = self._connection(path)
                 if db is None:
                     continue
-                last = db.execute("SELECT seq, at_us FROM chunk ORDER BY seq DESC LIMIT 1").fetchone()
-                beat = db.execute("SELECT at_us FROM heartbeat").get
-                marks = [mark for mark in (beat, last[1] if last else None) if mark is not None]
-                watermark = max(marks, default=watermark)
-                if last is not None:
-                    last_seq = last[0]
+                beat = scalar(db, "SELECT at_us FROM heartbeat")  # before the chunks that it says are there
+                last = rows(db, "SELECT seq, at_us FROM chunk ORDER BY seq DESC LIMIT 1")
+                last_seq = max(last_seq, last[0][0] if last else first - 1)
+                marks = [mark for mark in (beat, *(at_us for _, at_us in last)) if mark is not None]
                 if marks:
+                    watermark = max(marks)
                     break
-            states.append(WriterState(writer, alive, last_seq, watermark))
+            states.append(WriterState(writer, alive.get(writer, True), last_seq, watermark))
         return states
 
     def heads(self, writer: int, after: int, limit: int) -> list[ChunkHead]:
         """Up to `limit` chunks of a writer with seq > `after`, in order, without their bodies."""
         found: list[ChunkHead] = []
         for db in self._connections(writer, after):
-            rows = db.execute(
-                f"SELECT {HEAD} FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after, limit - len(found)),
-            )
-            found.extend(ChunkHead(writer, *row) for row in rows)
+            sql = f"SELECT {HEAD} FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
+            found.extend(ChunkHead(writer, *row) for row in rows(db, sql, (after, limit - len(found))))
             if len(found) >= limit:
                 break
         return found
@@ -98,12 +100,10 @@ class PredictionReader:
             JournalDamaged: a stored byte is not what was written.
         """
         found: list[tuple[int, Chunk]] = []
+        sql = "SELECT seq, body FROM chunk WHERE seq > ? AND seq <= ? AND model = ? ORDER BY seq LIMIT ?"
         for db in self._connections(writer, after):
-            rows = db.execute(
-                "SELECT seq, body FROM chunk WHERE seq > ? AND seq <= ? AND model = ? ORDER BY seq LIMIT ?",
-                (after, upto, model, limit - len(found)),
-            )
-            found.extend((seq, decode(body)) for seq, body in rows)
+            bodies = rows(db, sql, (after, upto, model, limit - len(found)))
+            found.extend((seq, decode(body)) for seq, body in bodies)
             if len(found) >= limit:
                 break
         return found
@@ -113,26 +113,37 @@ class PredictionReader:
 
         Raises:
             NotFound: there is none.
+            JournalDamaged: a stored byte is not what was written.
         """
+        key = writer, seq
+        if key in self._recent:  # a chunk never changes, and several challengers read it one after the other
+            self._recent.move_to_end(key)
+            return self._recent[key]
         for db in self._connections(writer, seq - 1):
-            body = db.execute("SELECT body FROM chunk WHERE seq = ?", (seq,)).get
+            body = scalar(db, "SELECT body FROM chunk WHERE seq = ?", (seq,))
             if body is not None:
-                return decode(body)
+                return self._remembered(key, decode(body))
         raise NotFound(f"no chunk {seq} of writer {writer}")
+
+    def _remembered(self, key: tuple[int, int], chunk: Chunk) -> Chunk:
+        self._recent[key] = chunk
+        if len(self._recent) > RECENT_CHUNKS:
+            self._recent.popitem(last=False)
+        return chunk
 
     def layout(self, writer: int, chunk_layout: bytes) -> Layout:
         """What the columns of a chunk of that writer are called."""
         if chunk_layout not in self._layouts:
             for db in self._connections(writer, 0):
-                if db.execute("SELECT 1 FROM layout WHERE digest = ?", (chunk_layout,)).get is not None:
+                if rows(db, "SELECT 1 FROM layout WHERE digest = ?", (chunk_layout,)):
                     self._layouts[chunk_layout] = load_layout(db, chunk_layout)
                     break
             else:
                 raise NotFound(f"writer {writer} has no layout {chunk_layout.hex()}")
         return self._layouts[chunk_layout]
 
-    def associated(self, model: str, association_id: str) -> list[tuple[Address, int]]:
-        """The rows that carry an association id, with the time of each prediction, oldest first.
+    def associated(self, model: str, association_id: str, purpose: Purpose | None = None) -> list[tuple[Address, int]]:
+        """The rows (of a purpose) that carry an association id, with the time of each prediction, oldest first.
 
         The index holds hashes; the full value is compared here.
         """
@@ -140,23 +151,26 @@ class PredictionReader:
         sql = "SELECT seq, row FROM association WHERE model = ? AND hash = ?"
         for writer in self._files():
             for db in self._connections(writer, 0):
-                rows: list[tuple[Any, ...]] = db.execute(sql, (model, association_hash(association_id))).fetchall()
-                for seq, row in rows:
+                for seq, row in rows(db, sql, (model, association_hash(association_id))):
                     chunk = self.chunk(writer, seq)
                     names = chunk.requests.associations
-                    if names is not None and names[row] == association_id:
+                    if names is not None and names[row] == association_id and purpose in (None, chunk.purpose):
                         found.append((Address(writer, seq, row), int(chunk.predicted_at_us()[row])))
         return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
     def _files(self) -> dict[int, dict[int, Path]]:
-        """Writer → first seq → file, each in ascending order; listed again only when the folder has changed."""
+        """Writer → first seq → file, each in ascending order; listed again only when the folder has changed.
+
+        What has just changed may change again within the same tick of its timestamp, so it is not relied on yet.
+        """
         changed_ns = self._folder.stat().st_mtime_ns
         if changed_ns != self._listed_ns:
             keys = sorted(tuple(int(part) for part in path.stem.split(".")) for path in self._folder.glob("*.db"))
             files: dict[int, dict[int, Path]] = {}
             for writer, first in keys:
                 files.setdefault(writer, {})[first] = self._folder / file_name(writer, first)
-            self._listed, self._listed_ns = files, changed_ns
+            self._listed = files
+            self._listed_ns = changed_ns if time.time_ns() - changed_ns > SETTLED_NS else -1
         return self._listed
 
     def _connections(self, writer: int, after: int) -> Iterator[apsw.Connection]:
@@ -179,6 +193,8 @@ class PredictionReader:
                 if db.pragma("user_version") == 0:
                     db.close()
                     return None
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                raise JournalDamaged(f"{path.name}: {error}") from error
             except apsw.Error as error:
                 raise JournalUnavailable(f"{path.name}: {error}") from error
             self._open[path] = db

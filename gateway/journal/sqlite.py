@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import apsw
 import msgspec
 
 from gateway.chunk import Layout
-from gateway.errors import JournalUnavailable
+from gateway.errors import JournalDamaged, JournalUnavailable
+from gateway.journal.locks import alone_in
 
 OLDEST_SAFE = (3, 51, 3)
 """Before it, a WAL file could be reset under a reader while another connection checkpoints: silent corruption."""
@@ -45,18 +47,48 @@ def connect(path: Path, schema: str, *, durability: Durability = "process", busy
     Raises:
         JournalUnavailable: it cannot be opened or made.
     """
+    db: apsw.Connection | None = None
     try:
-        db = apsw.Connection(str(path))
-        db.set_busy_timeout(5_000)  # making the file is rare and may wait; later each commit has its own limit
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", SYNCHRONOUS[durability])
-        db.pragma("wal_autocheckpoint", 0)
-        if db.pragma("user_version") == 0:
-            db.execute(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = 1; COMMIT")
+        with alone_in(path.parent):  # of two that find a file empty, one would fail to make its tables
+            db = apsw.Connection(str(path))
+            db.set_busy_timeout(5_000)  # making the file is rare and may wait; later each commit has its own limit
+            db.pragma("journal_mode", "wal")
+            db.pragma("synchronous", SYNCHRONOUS[durability])
+            db.pragma("wal_autocheckpoint", 0)
+            if db.pragma("user_version") == 0:
+                db.execute(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = 1; COMMIT")
         db.set_busy_timeout(round(busy_s * 1_000))
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
+        if db is not None:
+            abandon(db)  # the error holds on to it, and it may hold a lock
         raise JournalUnavailable(f"{path.name}: {error}") from error
     return db
+
+
+def abandon(db: apsw.Connection) -> None:
+    """Close a file that has failed, whatever more it has to say."""
+    with suppress(apsw.Error):
+        db.close(True)
+
+
+def rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """What a query finds.
+
+    Raises:
+        JournalDamaged: the file is not what was written.
+        JournalUnavailable: it cannot be read now.
+    """
+    try:
+        return db.execute(sql, values).fetchall()
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise JournalDamaged(f"{Path(db.filename).name}: {error}") from error
+    except apsw.Error as error:
+        raise JournalUnavailable(f"{Path(db.filename).name}: {error}") from error
+
+
+def scalar(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> Any:
+    """The first column of the first row; None where there is none. Raises as `rows`."""
+    return next((row[0] for row in rows(db, sql, values)), None)
 
 
 def store_layout(db: apsw.Connection, layout: Layout) -> None:
@@ -66,7 +98,7 @@ def store_layout(db: apsw.Connection, layout: Layout) -> None:
 
 def load_layout(db: apsw.Connection, digest: bytes) -> Layout:
     """The layout that a chunk of this file names."""
-    document = db.execute("SELECT document FROM layout WHERE digest = ?", (digest,)).get
+    document = scalar(db, "SELECT document FROM layout WHERE digest = ?", (digest,))
     return msgspec.json.decode(document, type=Layout)
 
 
@@ -100,18 +132,26 @@ class Checkpointer:
 
 def checkpoint(path: Path, max_wal_bytes: int) -> None:
     """One round for one file; a busy or full disk leaves the log as it is, for the next round."""
-    wal = path.with_name(path.name + "-wal")
-    if not wal.exists() or wal.stat().st_size == 0:
+    wal_bytes = size_of(path.with_name(path.name + "-wal"))
+    if wal_bytes == 0:
         return
-    large = wal.stat().st_size > max_wal_bytes
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             db.set_busy_timeout(0)
+            db.pragma("user_version")  # a connection that has read nothing does not know of the log, and copies nothing
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if large:  # the writer waits during this one, so there should be little left for it to copy
+            if wal_bytes > max_wal_bytes:  # the writer waits during this one, so little should be left to copy
                 db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             db.close()
     except apsw.Error:
         return
+
+
+def size_of(path: Path) -> int:
+    """The size of a file in bytes; 0 where there is none (any more)."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 from msgspec import Struct
@@ -19,7 +20,7 @@ from gateway.chunk import Chunk, Layout, encode
 from gateway.config import JournalSettings
 from gateway.errors import JournalUnavailable
 from gateway.journal.locks import let_go
-from gateway.journal.sqlite import Checkpointer, connect, store_layout
+from gateway.journal.sqlite import Checkpointer, abandon, checkpoint, connect, size_of, store_layout
 from gateway.records import association_hash
 
 SCHEMA = """
@@ -84,22 +85,22 @@ class PredictionWriter:
                 then a later `append` finds out, and continues after whatever is there).
         """
         db = self._file()
-        seq = self._last_seq
+        # encoded before the transaction begins: what cannot be encoded leaves nothing open
+        stored = [_row(seq, draft.chunk) for seq, draft in enumerate(drafts, self._last_seq + 1)]
         try:
             simple = len(drafts) == 1 and drafts[0].layout.digest in self._layouts
             if not simple or drafts[0].chunk.requests.associations is not None:
                 db.execute("BEGIN IMMEDIATE")
-            for draft in drafts:
-                seq += 1
-                self._insert(db, seq, draft)
+            for row, draft in zip(stored, drafts, strict=True):
+                self._insert(db, row, draft)
             if db.in_transaction:
                 db.execute("COMMIT")
         except apsw.Error as error:
             self._recover()
             raise JournalUnavailable(f"{type(error).__name__.removesuffix('Error').lower()} ({error})") from error
         self._layouts.update(draft.layout.digest for draft in drafts)
-        first, self._last_seq = self._last_seq + 1, seq
-        return range(first, seq + 1)
+        first, self._last_seq = self._last_seq + 1, self._last_seq + len(drafts)
+        return range(first, self._last_seq + 1)
 
     def heartbeat(self, at_us: int) -> None:
         """Promise that no later chunk will be stamped earlier than `at_us`.
@@ -121,32 +122,21 @@ class PredictionWriter:
         self._checkpointer.stop()
         self._look_after_files()
         if self._db is not None:
-            self._db.close()
+            self._close(self._db)
         let_go(self._folder, self.writer, self._lock)
         self._lock = -1
 
-    def _insert(self, db: apsw.Connection, seq: int, draft: Draft) -> None:
-        chunk = draft.chunk
+    def _insert(self, db: apsw.Connection, row: tuple[Any, ...], draft: Draft) -> None:
         if draft.layout.digest not in self._layouts:
             store_layout(db, draft.layout)
-        row = (
-            seq,
-            chunk.model,
-            chunk.generation,
-            chunk.purpose,
-            chunk.bucket,
-            chunk.at_us,
-            chunk.n_rows,
-            encode(chunk),
-        )
         db.execute(INSERT, row)
-        if chunk.requests.associations is not None:
-            rows = [
-                (chunk.model, association_hash(name), seq, row)
-                for row, name in enumerate(chunk.requests.associations)
+        if draft.chunk.requests.associations is not None:
+            named = [
+                (draft.chunk.model, association_hash(name), row[0], number)
+                for number, name in enumerate(draft.chunk.requests.associations)
                 if name is not None
             ]
-            db.executemany("INSERT INTO association VALUES (?, ?, ?, ?)", rows)
+            db.executemany("INSERT INTO association VALUES (?, ?, ?, ?)", named)
 
     def _file(self) -> apsw.Connection:
         """The file to write to: the open one, a new one after rotation, or the lost one opened again."""
@@ -155,10 +145,15 @@ class PredictionWriter:
         if self._db is not None:
             self._retired.append(self._db)
             self._path = self._folder / file_name(self.writer, self._last_seq + 1)
-        self._db = db = connect(self._path, SCHEMA, durability=self._settings.durability, busy_s=self._settings.busy_s)
-        self._rotate = False
+            self._db = None
+        db = connect(self._path, SCHEMA, durability=self._settings.durability, busy_s=self._settings.busy_s)
+        try:
+            self._last_seq = db.execute("SELECT max(seq) FROM chunk").get or self._last_seq
+        except apsw.Error as error:
+            abandon(db)
+            raise JournalUnavailable(str(error)) from error
+        self._db, self._rotate = db, False
         self._layouts.clear()
-        self._last_seq = db.execute("SELECT max(seq) FROM chunk").get or self._last_seq
         return db
 
     def _recover(self) -> None:
@@ -177,14 +172,24 @@ class PredictionWriter:
             self._last_seq = max(self._last_seq, db.execute("SELECT max(seq) FROM chunk").get or 0)
         except apsw.Error:
             self._db = None
-            db.close(True)
+            abandon(db)
 
     def _look_after_files(self) -> None:
         """In the checkpointer's thread: ask for a new file when this one is large, close the ones left behind."""
-        if self._path.exists() and self._path.stat().st_size > self._settings.max_file_bytes:
+        if size_of(self._path) > self._settings.max_file_bytes:
             self._rotate = True
         while self._retired:
-            self._retired.pop().close()
+            self._close(self._retired.pop())
+
+    def _close(self, db: apsw.Connection) -> None:
+        checkpoint(Path(db.filename), max_wal_bytes=0)  # closing does so only where no reader has the file open
+        db.close()
+
+
+def _row(seq: int, chunk: Chunk) -> tuple[Any, ...]:
+    """A chunk as a row of the table."""
+    head = chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows
+    return seq, *head, encode(chunk)
 
 
 Done = Callable[[range | JournalUnavailable], None]

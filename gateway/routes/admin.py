@@ -1,4 +1,4 @@
-"""The control plane, under `/admin`: models, versions, lineup, decisions, evidence, audit, clock.
+"""The control plane, under `/admin`: what changes something is here, what only reads is in `overview`.
 
 Every change is the registry's, in one transaction with its audit row; a route only names it, and reads back what
 stands afterwards. `If-Match` with the lineup's generation makes a change conditional on nobody having been faster.
@@ -7,26 +7,31 @@ stands afterwards. `If-Match` with the lineup's generation makes a change condit
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
-from litestar import Request, get, post, put
-from litestar.params import Parameter
+from litestar import Request, post, put
+from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta, Struct
 
 from gateway.errors import BodyTooLarge, Conflict, InvalidInput
-from gateway.front import expect_json
-from gateway.routes.parts import Parts
-from gateway.status import mirror_status
-from gateway.wire.strict_json import AwareDatetime, decode_json
+from gateway.front import expect_json, refuse_compressed
+from gateway.routes import overview
+from gateway.routes.parts import Parts, Using
+from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
 from registry.types import Feature, InputSchema, Lineup, Policy, Task
 
 T = TypeVar("T")
 Reason = Annotated[str, Meta(min_length=1, max_length=2_000)]
+FirstRole = Literal["champion", "challenger"]
 AnyRequest = Request[Any, Any, Any]
+ROLES: tuple[FirstRole, ...] = get_args(FirstRole)
+_GENERATION = re.compile(r'[0-9]{1,18}|"[0-9]{1,18}"')
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 class NewModel(Struct, forbid_unknown_fields=True):
@@ -41,7 +46,7 @@ class NewModel(Struct, forbid_unknown_fields=True):
 class Change(Struct, forbid_unknown_fields=True):
     """Which version, and why."""
 
-    version: int
+    version: Int64
     reason: Reason
 
 
@@ -54,13 +59,15 @@ class Because(Struct, forbid_unknown_fields=True):
 class Tick(Struct, forbid_unknown_fields=True):
     """`POST /admin/clock`."""
 
-    now: AwareDatetime
+    now: str
 
 
 async def body_of(request: AnyRequest, kind: type[T]) -> T:
     """The JSON body of a request. Raises BadRequest, naming the place."""
     expect_json(request.headers)
-    decoded: T = decode_json(msgspec.json.Decoder(kind).decode, await request.body())
+    body = await request.body()
+    decoded: T = decode_json(msgspec.json.Decoder(kind).decode, body)
+    refuse_duplicate_keys(body)
     return decoded
 
 
@@ -84,63 +91,20 @@ def expected_generation(request: AnyRequest) -> int | None:
     text = request.headers.get("if-match")
     if text is None:
         return None
-    try:
-        return int(text.strip().strip('"'))
-    except ValueError:
-        raise InvalidInput(f'if-match: expected the lineup\'s generation, like "4", got {text!r:.40}') from None
-
-
-@get("/admin/models", summary="Every model, with who plays")
-async def list_models(parts: Parts) -> list[dict[str, Any]]:
-    """In order of name."""
-    models = await asyncio.to_thread(parts.registry.models)
-    return [await document_of(model.name, parts) for model in models]
+    if not _GENERATION.fullmatch(text):
+        raise InvalidInput(f'if-match: expected the lineup\'s generation, like "4", got {text!r:.40}')
+    return int(text.strip('"'))
 
 
 @post("/admin/models", status_code=201, summary="Declare a model: its name, task and input schema")
-async def create_model(request: AnyRequest, parts: Parts) -> dict[str, Any]:
+async def create_model(request: AnyRequest, parts: Using) -> dict[str, Any]:
     """The same declaration again changes nothing."""
     ticket = parts.front.enter(request.headers)
     new = await body_of(request, NewModel)
     schema = InputSchema(tuple(new.features))
     create = partial(parts.registry.create_model, new.name, schema, new.task, new.policy, by=ticket.principal)
     await changed(parts, create)
-    return await document_of(new.name, parts)
-
-
-@get("/admin/models/{model:str}", summary="One model: schema, policy, lineup, versions, mirror")
-async def read_model(model: str, parts: Parts) -> dict[str, Any]:
-    """Everything about it but its evidence."""
-    return await document_of(model, parts)
-
-
-async def document_of(model: str, parts: Parts) -> dict[str, Any]:
-    """What `GET /admin/models/{m}` answers."""
-    declared = await asyncio.to_thread(parts.registry.model, model)
-    versions = await asyncio.to_thread(parts.registry.versions, model)
-    document: dict[str, Any] = {
-        "name": model,
-        "task": declared.task,
-        "schema": declared.schema,
-        "policy": declared.policy,
-        "versions": versions,
-        "lineup": None,
-        "reign": None,
-        "mirror": [],
-    }
-    lineups = await asyncio.to_thread(parts.registry.lineups, model)
-    if lineups:
-        lineup, reign = lineups[-1], await asyncio.to_thread(parts.registry.reign, model)
-        now_us = parts.clock.now_us()
-        mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
-        document |= {"lineup": lineup, "reign": {"number": reign.number, "since": reign.since}, "mirror": mirror}
-    return document
-
-
-@get("/admin/models/{model:str}/versions", summary="The versions of a model")
-async def list_versions(model: str, parts: Parts) -> list[Any]:
-    """Oldest first."""
-    return await asyncio.to_thread(parts.registry.versions, model)
+    return await overview.document_of(new.name, parts)
 
 
 @post(
@@ -150,22 +114,25 @@ async def list_versions(model: str, parts: Parts) -> list[Any]:
     request_max_body_size=None,  # its own limit, server.max_model_bytes, is held below
 )
 async def upload_version(
-    model: str,
+    model: FromPath[str],
     request: AnyRequest,
-    parts: Parts,
-    role: Annotated[Literal["champion", "challenger"], Parameter(query="as")] = "challenger",
-    score: str | None = None,
-    classes: str | None = None,
-    features: str | None = None,
-    reason: str = "",
+    parts: Using,
+    as_: Annotated[str, QueryParameter(name="as", description="champion or challenger")] = "challenger",
+    score: FromQuery[str | None] = None,
+    classes: FromQuery[str | None] = None,
+    features: FromQuery[str | None] = None,
+    reason: FromQuery[str] = "",
 ) -> Any:
     """It is loaded in a limited process first, and refused with one sentence if it should not be loaded here."""
     ticket = parts.front.enter(request.headers)
+    refuse_compressed(request.headers)
+    if as_ not in ROLES:
+        raise InvalidInput(f"as: expected {' or '.join(ROLES)}, got {as_!r:.40}")
     upload = partial(
         parts.registry.register,
         model,
         await limited_body(request, parts.settings.server.max_model_bytes),
-        role,
+        as_,
         by=ticket.principal,
         reason=reason,
         score=score,
@@ -190,23 +157,23 @@ async def limited_body(request: AnyRequest, limit_bytes: int) -> bytes:
 
 
 def _label(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if _INTEGER.fullmatch(text) else text
 
 
 @post("/admin/models/{model:str}/challengers", status_code=200, summary="Make a version a challenger again")
-async def enlist(model: str, request: AnyRequest, parts: Parts) -> Lineup:
+async def enlist(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.enlist)
 
 
 @post("/admin/models/{model:str}/promote", status_code=200, summary="Make a challenger the champion")
-async def promote(model: str, request: AnyRequest, parts: Parts) -> Lineup:
+async def promote(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.promote)
 
 
 @post("/admin/models/{model:str}/retire", status_code=200, summary="Take a challenger out of play")
-async def retire(model: str, request: AnyRequest, parts: Parts) -> Lineup:
+async def retire(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.retire)
 
@@ -222,7 +189,7 @@ async def _by_version(model: str, request: AnyRequest, parts: Parts, change: Cal
 
 
 @post("/admin/models/{model:str}/rollback", status_code=200, summary="Give the previous champion its place back")
-async def rollback(model: str, request: AnyRequest, parts: Parts) -> Lineup:
+async def rollback(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"reason"}` → the lineup."""
     ticket = parts.front.enter(request.headers)
     why = await body_of(request, Because)
@@ -233,50 +200,8 @@ async def rollback(model: str, request: AnyRequest, parts: Parts) -> Lineup:
     return await changed(parts, undo)
 
 
-@get("/admin/models/{model:str}/evidence", summary="What is known of the challengers, and what is missing")
-async def read_evidence(model: str, parts: Parts) -> dict[str, Any]:
-    """The latest evidence, with the mirror's account as it is now."""
-    lineup = await asyncio.to_thread(parts.registry.lineup, model)
-    reign = await asyncio.to_thread(parts.registry.reign, model)
-    document = await asyncio.to_thread(parts.registry.evidence, model)
-    if document is None or document["reign"] != reign.number:
-        document = {
-            "model": model,
-            "generation": lineup.generation,
-            "reign": reign.number,
-            "champion": lineup.champion,
-            "previous": lineup.previous,
-            "as_of": None,
-            "closed_through": None,
-            "challengers": [],
-        }
-    now_us = parts.clock.now_us()
-    mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
-    live = {entry["version"]: {"mirror": entry["mirror"], "lag_s": entry["lag_s"]} for entry in mirror}
-    document["challengers"] = [entry | live.get(entry["version"], {}) for entry in document["challengers"]]
-    return document
-
-
-@get("/admin/models/{model:str}/decisions", summary="Every change of the lineup, with what was known then")
-async def list_decisions(model: str, parts: Parts) -> list[Any]:
-    """Oldest first."""
-    return await asyncio.to_thread(parts.registry.decisions, model)
-
-
-@get("/admin/models/{model:str}/schema", summary="The input schema")
-async def read_schema(model: str, parts: Parts) -> InputSchema:
-    """As requests are validated against it."""
-    return (await asyncio.to_thread(parts.registry.model, model)).schema
-
-
-@get("/admin/models/{model:str}/policy", summary="How decisions and outcomes are treated")
-async def read_policy(model: str, parts: Parts) -> Policy:
-    """As it stands."""
-    return (await asyncio.to_thread(parts.registry.model, model)).policy
-
-
 @put("/admin/models/{model:str}/policy", status_code=200, summary="Other terms: a new reign begins")
-async def set_policy(model: str, request: AnyRequest, parts: Parts) -> Policy:
+async def set_policy(model: FromPath[str], request: AnyRequest, parts: Using) -> Policy:
     """Evidence starts from zero, as it may not be judged by rules chosen after it was seen."""
     ticket = parts.front.enter(request.headers)
     policy = await body_of(request, Policy)
@@ -285,35 +210,20 @@ async def set_policy(model: str, request: AnyRequest, parts: Parts) -> Policy:
     return (await changed(parts, put_it)).policy
 
 
-@get("/admin/audit", summary="Who did what, each line chained to the line before")
-async def read_audit(parts: Parts, after: int = 0, limit: int = 1_000) -> list[Any]:
-    """Oldest first, from the line after `after`."""
-    return await asyncio.to_thread(lambda: parts.registry.audit(after=after, limit=limit))
-
-
-@get("/admin/clock", summary="What time it is, and whose time")
-async def read_clock(parts: Parts) -> dict[str, Any]:
-    """Under the server's clock, the server's time."""
-    return {"source": parts.settings.clock.source, "now": await asyncio.to_thread(parts.registry.clock)}
-
-
 @post("/admin/clock", status_code=200, summary="Advance the caller's clock")
-async def set_clock(request: AnyRequest, parts: Parts) -> dict[str, datetime]:
+async def set_clock(request: AnyRequest, parts: Using) -> dict[str, datetime]:
     """It never goes back (409); under the server's clock it is not the caller's to set (409)."""
     ticket = parts.front.enter(request.headers)
-    tick = await body_of(request, Tick)
+    now = instant("now", (await body_of(request, Tick)).now)
     if not parts.clock.of_caller:
         raise Conflict('the clock is the server\'s (clock.source = "server"): it cannot be set')
 
     def move() -> None:
-        parts.registry.set_clock(tick.now, by=ticket.principal)
+        parts.registry.set_clock(now, by=ticket.principal)
         parts.clock.refresh(parts.registry)
 
     await asyncio.to_thread(move)
-    return {"now": tick.now}
+    return {"now": now}
 
 
-HANDLERS = [
-    list_models, create_model, read_model, list_versions, upload_version, enlist, promote, retire, rollback,
-    read_evidence, list_decisions, read_schema, read_policy, set_policy, read_audit, read_clock, set_clock,
-]  # fmt: skip
+HANDLERS = [*overview.HANDLERS, create_model, upload_version, enlist, promote, retire, rollback, set_policy, set_clock]

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Response, get
 
-from gateway.routes.parts import Parts
+from gateway.routes.parts import Using
 
 
 @get("/livez", summary="Whether this process runs")
@@ -16,7 +16,7 @@ async def livez() -> dict[str, str]:
 
 
 @get("/readyz", summary="Whether predictions would be answered")
-async def readyz(parts: Parts) -> Response[dict[str, Any]]:
+async def readyz(parts: Using) -> Response[dict[str, Any]]:
     """Not while draining, nor while the journal cannot be written."""
     problems = parts.pulse.problems()
     if parts.front.draining:

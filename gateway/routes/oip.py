@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from gateway.errors import NotFound
 from gateway.front import JSON, expect_json
 from gateway.lineup import Serving
 from gateway.records import Purpose
-from gateway.routes.parts import Parts
+from gateway.routes.parts import Parts, Using
 from gateway.wire.oip import describe_inputs, describe_outputs, output_tensors, wanted
 from gateway.wire.own import encode
 
@@ -22,7 +24,7 @@ PLATFORM = "onnx_onnxv1"
 
 
 @get(["/v2", "/v2/"], summary="What this server is")
-async def server_metadata(release: str) -> dict[str, Any]:
+async def server_metadata(release: NamedDependency[str]) -> dict[str, Any]:
     """Name, version and extensions."""
     return {"name": "understudy", "version": release, "extensions": []}
 
@@ -34,20 +36,20 @@ async def live() -> dict[str, bool]:
 
 
 @get("/v2/health/ready", summary="Whether predictions would be answered")
-async def ready(parts: Parts) -> Response[dict[str, bool]]:
+async def ready(parts: Using) -> Response[dict[str, bool]]:
     """Ready and live are both named, as the specification's two texts differ."""
-    is_ready = not parts.front.draining
+    is_ready = not parts.front.draining and not parts.pulse.problems()
     return Response({"ready": is_ready, "live": is_ready}, status_code=200 if is_ready else 503)
 
 
 @get("/v2/models", summary="The models that can be asked")
-async def models(parts: Parts) -> dict[str, list[str]]:
+async def models(parts: Using) -> dict[str, list[str]]:
     """Their names."""
     return {"models": parts.lineups.names}
 
 
 @get(["/v2/models/{model:str}", "/v2/models/{model:str}/versions/{version:str}"], summary="A model's tensors")
-async def model_metadata(model: str, parts: Parts, version: str | None = None) -> dict[str, Any]:
+async def model_metadata(model: FromPath[str], parts: Using, version: FromPath[str | None] = None) -> dict[str, Any]:
     """Inputs are the model's, outputs its champion's."""
     serving = _named(parts, model, version)
     return {
@@ -60,7 +62,7 @@ async def model_metadata(model: str, parts: Parts, version: str | None = None) -
 
 
 @get(["/v2/models/{model:str}/ready", "/v2/models/{model:str}/versions/{version:str}/ready"], summary="Is it ready?")
-async def model_ready(model: str, parts: Parts, version: str | None = None) -> dict[str, Any]:
+async def model_ready(model: FromPath[str], parts: Using, version: FromPath[str | None] = None) -> dict[str, Any]:
     """A model that is loaded is ready."""
     _named(parts, model, version)
     return {"name": model, "ready": True}
@@ -72,7 +74,7 @@ async def model_ready(model: str, parts: Parts, version: str | None = None) -> d
     summary="The champion's answer as tensors",
 )
 async def infer(
-    model: str, request: Request[Any, Any, Any], parts: Parts, version: str | None = None
+    model: FromPath[str], request: Request[Any, Any, Any], parts: Using, version: FromPath[str | None] = None
 ) -> Response[bytes]:
     """The champion's answer; `id` is the caller's, or the prediction id where there was none."""
     ticket = parts.front.enter(request.headers)
@@ -85,7 +87,7 @@ async def infer(
     answer = {
         "model_name": model,
         "model_version": str(answered.version),
-        "id": inferred.id or answered.prediction_id,
+        "id": answered.prediction_id if inferred.id is None else inferred.id,
         "parameters": {"prediction_id": answered.prediction_id},
         "outputs": output_tensors(answered.outputs, answered.start, answered.stop, tensors),
     }

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, post
+from litestar.params import FromPath
 
 from gateway.front import JSON, expect_json
-from gateway.routes.parts import Parts
+from gateway.routes.parts import Using
 from gateway.wire.own import encode
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 
 @post("/models/{model:str}/outcomes", status_code=200, summary="What really happened, acknowledged once it is stored")
-async def take_outcomes(model: str, request: Request[Any, Any, Any], parts: Parts) -> Response[bytes]:
+async def take_outcomes(model: FromPath[str], request: Request[Any, Any, Any], parts: Using) -> Response[bytes]:
     """One outcome, a list, or one a line → how many were accepted, duplicate, corrected, early, unknown, rejected."""
     ticket = parts.front.enter(request.headers)
     lines = expect_json(request.headers, *LINES) in LINES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from gateway.clock import JournalClock
@@ -25,3 +26,7 @@ class Parts(Struct, frozen=True):
     predictor: Predictor
     desk: JournalDesk
     pulse: Pulse
+
+
+Using = NamedDependency[Parts]
+"""The type of a route's parameter `parts`."""

@@ -14,7 +14,12 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 
 from gateway import errors, front
 from registry import errors as registry_errors
@@ -32,6 +37,8 @@ STATUS: dict[type[Exception], int] = {
     errors.Overloaded: 503,
     errors.JournalUnavailable: 503,
     errors.JournalDamaged: 500,
+    front.Compressed: 415,
+    front.CrossSite: 403,
     front.Draining: 503,
     registry_errors.UnknownModel: 404,
     registry_errors.UnknownVersion: 404,
@@ -44,13 +51,18 @@ STATUS: dict[type[Exception], int] = {
     registry_errors.TransitionRefused: 409,
     registry_errors.GenerationMoved: 412,
     registry_errors.ClockRefused: 409,
+    registry_errors.StoreUnreachable: 503,
 }
+
+MAX_SENTENCE = 1_000
+"""What a caller sent is said back in part only."""
 
 _log = structlog.get_logger("gateway")
 
 
 def problem(request_id: str, status: int, name: str, sentence: str, headers: dict[str, str]) -> Response[bytes]:
     """The body and headers of an error."""
+    sentence = sentence if len(sentence) <= MAX_SENTENCE else sentence[: MAX_SENTENCE - 1] + "…"
     body = {
         "type": f"urn:understudy:{re.sub(r'(?<!^)(?=[A-Z])', '-', name).lower()}",
         "title": HTTPStatus(status).phrase,
@@ -74,14 +86,14 @@ def handlers(door: front.Front) -> dict[Any, Callable[[Request[Any, Any, Any], A
         kind = next((kind for kind in type(error).__mro__ if kind in STATUS), None)
         if kind is None:
             return unexpected(request, error)
-        retry_after_s = getattr(error, "retry_after_s", None)
-        headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
-        return problem(door.request_id(request.headers), STATUS[kind], type(error).__name__, str(error), headers)
+        status = STATUS[kind]
+        headers = {"retry-after": str(getattr(error, "retry_after_s", 1))} if status == 503 else {}
+        return problem(door.request_id(request.headers), status, type(error).__name__, str(error), headers)
 
     def of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        name = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
-        headers = {k: v for k, v in (error.headers or {}).items() if k.lower() in ("allow", "retry-after")}
-        return problem(door.request_id(request.headers), error.status_code, name, error.detail, headers)
+        headers = {k.lower(): v for k, v in (error.headers or {}).items() if k.lower() in ("allow", "retry-after")}
+        name, sentence = _said_by_litestar(request, error, headers)
+        return problem(door.request_id(request.headers), error.status_code, name, sentence, headers)
 
     def unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         request_id = door.request_id(request.headers)
@@ -95,3 +107,19 @@ def handlers(door: front.Front) -> dict[Any, Callable[[Request[Any, Any, Any], A
         HTTPException: of_litestar,
         Exception: unexpected,
     }
+
+
+def _said_by_litestar(
+    request: Request[Any, Any, Any], error: HTTPException, headers: dict[str, str]
+) -> tuple[str, str]:
+    """Name and sentence of an error that the framework found, in our words: it names fields only in `extra`."""
+    match error:
+        case ValidationException(extra=[{"key": key, "message": message}, *_]):
+            return "InvalidInput", f"{key}: {message[:1].lower()}{message[1:]}".replace("`", "")
+        case MethodNotAllowedException():
+            return "MethodNotAllowed", f"method: expected {headers.get('allow')}, got {request.method}"
+        case NotFoundException():
+            return "NotFound", "there is nothing at this path"
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return "BodyTooLarge", "the body is larger than allowed (server.max_body_bytes)"
+    return HTTPStatus(error.status_code).phrase.title().replace(" ", ""), error.detail

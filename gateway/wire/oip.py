@@ -2,7 +2,8 @@
 
 Protocol names (`inputs`, `datatype`, `shape`) are used here and in its routes only. A request gives either one tensor
 a feature (`[n]` or `[n, 1]`), or, where all features are of one number type, one tensor `[n, n_features]` with the
-features in the order of the model's schema. `data` may be nested or flat, row-major.
+features in the order of the model's schema. `data` may be nested or flat, row-major. Members that the protocol does
+not know are ignored, as its clients send some; no key may be given twice.
 
 Source: specification/protocol/inference_rest.md of the Open Inference Protocol.
 """
@@ -11,16 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.chunk import NUMPY, Array, Columns, groups_of
 from gateway.errors import InvalidInput, TooManyRows
 from gateway.wire.own import FILL, Asked
-from gateway.wire.strict_json import decode_json
+from gateway.wire.strict_json import MAX_SHOWN, decode_json, refuse_duplicate_keys
 from registry.types import Dtype, Feature, InputSchema, OutputTensor
 
 DATATYPE: dict[Dtype, str] = {
@@ -43,19 +44,24 @@ PACKED = "inputs"
 """The name under which the one tensor of a model with features of one dtype is described. Any name is taken."""
 
 
+Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
 class Tensor(Struct):
-    """A tensor of a request. Further members are the protocol's business, and are ignored."""
+    """A tensor of a request. `parameters` and further members are the protocol's business, and are ignored."""
 
     name: str
-    shape: list[int]
+    shape: list[Size]
     datatype: str
     data: list[Any]
+    parameters: Any = None
 
 
 class Requested(Struct):
     """An output that the caller wants."""
 
     name: str
+    parameters: Any = None
 
 
 class Infer(Struct):
@@ -64,6 +70,7 @@ class Infer(Struct):
     inputs: list[Tensor]
     id: str | None = None
     outputs: list[Requested] | None = None
+    parameters: Any = None
 
 
 _decode = msgspec.json.Decoder(Infer).decode
@@ -92,6 +99,7 @@ class InferDecoder:
             NotJson, InvalidInput, TooManyRows: as for our own protocol.
         """
         request: Infer = decode_json(_decode, body)
+        refuse_duplicate_keys(body, n_colons=_n_colons(request))
         if not request.inputs:
             raise InvalidInput("inputs: expected at least one tensor, got none")
         by_name = self._unpacked(request.inputs)
@@ -115,16 +123,16 @@ class InferDecoder:
         for tensor in tensors:
             feature = self._features.get(tensor.name)
             if feature is None:
-                raise InvalidInput(f"inputs: expected tensors named {', '.join(self._features)}; got '{tensor.name}'")
+                raise InvalidInput(f"inputs.{_name(tensor)}: expected tensors named {', '.join(self._features)}")
             if tensor.name in values:
                 raise InvalidInput(f"inputs.{tensor.name}: given twice")
             if len(tensor.shape) != 1 and tensor.shape[1:] != [1]:
-                raise InvalidInput(f"inputs.{tensor.name}: expected shape [n] or [n, 1], got {tensor.shape}")
+                raise InvalidInput(f"inputs.{tensor.name}: expected shape [n] or [n, 1], got {tensor.shape!r:.60}")
             _check_datatype(feature, tensor)
             values[tensor.name] = _flat(tensor)
         lacking = [f.name for f in self._schema.features if f.required and f.name not in values]
         if lacking:
-            raise InvalidInput(f"inputs: expected a tensor '{lacking[0]}', got none")
+            raise InvalidInput(f"inputs.{lacking[0]}: expected a tensor, got none")
         return values
 
     def _split(self, tensor: Tensor) -> dict[str, list[Any]]:
@@ -132,10 +140,11 @@ class InferDecoder:
         n_features = len(self._schema.features)
         if len(self._groups) > 1:
             raise InvalidInput(
-                f"inputs: expected a tensor a feature, as they are of several dtypes; got '{tensor.name}'"
+                f"inputs.{_name(tensor)}: expected one tensor a feature, as they are of several dtypes: "
+                f"{', '.join(self._features)}"
             )
         if tensor.shape[1] != n_features:
-            raise InvalidInput(f"inputs.{tensor.name}: expected shape [n, {n_features}], got {tensor.shape}")
+            raise InvalidInput(f"inputs.{_name(tensor)}: expected shape [n, {n_features}], got {tensor.shape!r:.60}")
         _check_datatype(self._schema.features[0], tensor)
         flat = _flat(tensor)
         return {name: flat[i::n_features] for i, name in enumerate(self._schema.names)}
@@ -188,7 +197,7 @@ def _check_datatype(feature: Feature, tensor: Tensor) -> None:
     accepted = ACCEPTED[feature.dtype]
     if tensor.datatype not in accepted:
         raise InvalidInput(
-            f"inputs.{tensor.name}: expected datatype {' or '.join(accepted[:2])}, got '{tensor.datatype:.20}'"
+            f"inputs.{_name(tensor)}: expected datatype {' or '.join(accepted[:2])}, got '{tensor.datatype:.20}'"
         )
 
 
@@ -199,12 +208,33 @@ def _flat(tensor: Tensor) -> list[Any]:
         if not values or not isinstance(values[0], list):
             break
         if not all(isinstance(row, list) for row in values):
-            raise InvalidInput(f"inputs.{tensor.name}: expected data of one depth, got lists beside values")
+            raise InvalidInput(f"inputs.{_name(tensor)}: expected data of one depth, got lists beside values")
         values = [value for row in values for value in row]
-    if any(size < 0 for size in tensor.shape) or len(values) != math.prod(tensor.shape):
-        n = math.prod(tensor.shape)
-        raise InvalidInput(f"inputs.{tensor.name}: expected {n} values for shape {tensor.shape}, got {len(values)}")
+    if len(values) != math.prod(tensor.shape):
+        raise InvalidInput(
+            f"inputs.{_name(tensor)}: expected as many values as shape {tensor.shape!r:.60} has, got {len(values)}"
+        )
     return values
+
+
+def _name(tensor: Tensor) -> str:
+    return tensor.name[:MAX_SHOWN]
+
+
+def _n_colons(request: Infer) -> int:
+    """How many colons the body of a request has that says nothing but what is read here, and none of it twice."""
+    outputs = request.outputs or ()
+    n_keys = 1 + (request.id is not None) + (request.outputs is not None) + 4 * len(request.inputs) + len(outputs)
+    for said in (request, *request.inputs, *outputs):
+        if isinstance(said.parameters, dict):
+            n_keys += 1 + len(said.parameters)
+    strings = [request.id or "", *(output.name for output in outputs)]
+    for tensor in request.inputs:
+        strings += [tensor.name, tensor.datatype]
+        if tensor.datatype == "BYTES":
+            values = (value for item in tensor.data for value in (item if isinstance(item, list) else [item]))
+            strings.extend(value for value in values if isinstance(value, str))
+    return n_keys + sum(text.count(":") for text in strings)
 
 
 def describe_inputs(schema: InputSchema) -> list[dict[str, Any]]:
@@ -225,7 +255,7 @@ def describe_outputs(tensors: Sequence[OutputTensor]) -> list[dict[str, Any]]:
 
 
 def wanted(tensors: Sequence[OutputTensor], names: list[str] | None) -> list[OutputTensor]:
-    """The outputs that the caller wants, in that order; all of them where it did not say.
+    """The outputs that the caller wants, in that order; all of them where it named none.
 
     Raises:
         InvalidInput: an output is wanted that the model does not have.
@@ -234,7 +264,7 @@ def wanted(tensors: Sequence[OutputTensor], names: list[str] | None) -> list[Out
     for name in names or ():
         if name not in by_name:
             raise InvalidInput(f"outputs: expected some of {', '.join(by_name)}; got '{name:.60}'")
-    return list(tensors) if names is None else [by_name[name] for name in names]
+    return [by_name[name] for name in names] if names else list(tensors)
 
 
 def output_tensors(

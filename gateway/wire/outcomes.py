@@ -8,23 +8,23 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.errors import InvalidInput
-from gateway.wire.strict_json import AwareDatetime, decode_json, refuse_duplicate_keys
-
-Name = Annotated[str, Meta(min_length=1, max_length=500)]
+from gateway.wire.own import Name
+from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
 
 
 class SentOutcome(Struct, forbid_unknown_fields=True):
     """An outcome as the caller sends it."""
 
-    outcome: bool | int | float | str
+    outcome: bool | Int64 | float | str
     prediction_id: str | UnsetType = UNSET
     association_id: Name | UnsetType = UNSET
-    row: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    row: Annotated[int, Meta(ge=0, le=2**32 - 1)] | UnsetType = UNSET
     observed_at: str | UnsetType = UNSET
     source: Name | UnsetType = UNSET
 
 
 _one = msgspec.json.Decoder(SentOutcome).decode
+_piece = msgspec.json.Decoder(Raw).decode
 _pieces = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -32,13 +32,13 @@ def split(body: bytes, *, lines: bool) -> list[bytes]:
     """The single outcomes of a body, still undecoded, so that one bad one does not spoil the others.
 
     Raises:
-        NotJson: neither an object nor a list.
+        NotJson: not one JSON value. (A line that is none is refused with its index instead.)
     """
     if lines:
         return [line for line in body.split(b"\n") if line.strip()]
     if body.lstrip()[:1] == b"[":
         return [bytes(piece) for piece in decode_json(_pieces, body)]
-    return [body]
+    return [bytes(decode_json(_piece, body))]
 
 
 def decode(piece: bytes) -> SentOutcome:
@@ -54,10 +54,5 @@ def decode(piece: bytes) -> SentOutcome:
     if (sent.prediction_id is UNSET) == (sent.association_id is UNSET):
         raise InvalidInput("expected either prediction_id or association_id")
     if isinstance(sent.observed_at, str):
-        try:
-            msgspec.convert(sent.observed_at, AwareDatetime)
-        except msgspec.ValidationError:
-            raise InvalidInput(
-                f"observed_at: expected a time with its zone, like 2026-01-31T12:00:00Z, got {sent.observed_at!r:.100}"
-            ) from None
+        instant("observed_at", sent.observed_at)
     return sent

@@ -96,12 +96,6 @@ def test_a_folder_with_any_name_can_hold_a_store(tmp_path: Path) -> None:
     assert (folder / "registry.db").exists()
 
 
-def test_a_file_that_is_no_database_is_told_in_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "registry.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StoreUnreachable, match="the registry cannot be used: file is not a database"):
-        Registry.open(tmp_path, now=at)
-
-
 def test_a_database_that_was_cut_off_is_told_by_every_read(tmp_path: Path) -> None:
     with Registry.open(tmp_path, now=at) as registry:
         with (tmp_path / "registry.db").open("r+b") as file:

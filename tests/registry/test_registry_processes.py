@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import DatabaseError
 
 from registry.audit import verify
+from registry.errors import StoreUnreachable
 from registry.store import Registry
 from registry.types import InputSchema, Principal, Signature
 
@@ -243,6 +243,6 @@ def test_what_was_acknowledged_is_there_after_kill_minus_nine_at_any_moment(stor
 
 def test_a_file_that_is_no_database_is_not_opened_and_not_overwritten(store: Path) -> None:
     (store / "registry.db").write_bytes(b"no database" * 500)
-    with pytest.raises(DatabaseError, match="not a database"):
+    with pytest.raises(StoreUnreachable, match="not a database"):
         Registry.open(store, now=lambda: datetime.now(UTC))
     assert (store / "registry.db").read_bytes() == b"no database" * 500

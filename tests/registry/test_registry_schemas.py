@@ -36,6 +36,11 @@ def test_what_is_no_name(name: str) -> None:
         ((Feature("x", "bool", required=False, default=1),), "1 cannot be its default"),
         ((Feature("x", "string", required=False, default=1),), "1 cannot be its default"),
         ((Feature("x", "float64", required=False, default=float("nan")),), "nan cannot be its default"),
+        ((Feature("x", "float32", required=False, default=1e39),), "is float32: 1e.39 cannot be its default"),
+        ((Feature("x", "float64", required=False, default=10**400),), "cannot be its default"),
+        ((Feature('a"b', "float64"),), "a name has no quote, backslash or control character"),
+        ((Feature("a\\b", "float64"),), "a name has no quote"),
+        ((Feature("a\tb", "float64"),), "a name has no quote"),
         ((Feature("x", "float32", required=False, default="0"),), "'0' cannot be its default"),
     ],
 )

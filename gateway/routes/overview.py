@@ -1,0 +1,115 @@
+"""The control plane as it stands, under `/admin`: models, versions, lineup, decisions, evidence, audit, clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from litestar import get
+from litestar.params import FromPath, QueryParameter
+
+from gateway.routes.parts import Parts, Using
+from gateway.status import mirror_status
+from registry.types import InputSchema, Policy
+
+Count = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
+
+
+@get("/admin/models", summary="Every model, with who plays")
+async def list_models(parts: Using) -> list[dict[str, Any]]:
+    """In order of name."""
+    models = await asyncio.to_thread(parts.registry.models)
+    return [await document_of(model.name, parts) for model in models]
+
+
+@get("/admin/models/{model:str}", summary="One model: schema, policy, lineup, versions, mirror")
+async def read_model(model: FromPath[str], parts: Using) -> dict[str, Any]:
+    """Everything about it but its evidence."""
+    return await document_of(model, parts)
+
+
+async def document_of(model: str, parts: Parts) -> dict[str, Any]:
+    """What `GET /admin/models/{m}` answers."""
+    declared = await asyncio.to_thread(parts.registry.model, model)
+    versions = await asyncio.to_thread(parts.registry.versions, model)
+    document: dict[str, Any] = {
+        "name": model,
+        "task": declared.task,
+        "schema": declared.schema,
+        "policy": declared.policy,
+        "versions": versions,
+        "lineup": None,
+        "reign": None,
+        "mirror": [],
+    }
+    lineups = await asyncio.to_thread(parts.registry.lineups, model)
+    if lineups:
+        lineup, reign = lineups[-1], await asyncio.to_thread(parts.registry.reign, model)
+        now_us = parts.clock.now_us()
+        mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
+        document |= {"lineup": lineup, "reign": {"number": reign.number, "since": reign.since}, "mirror": mirror}
+    return document
+
+
+@get("/admin/models/{model:str}/versions", summary="The versions of a model")
+async def list_versions(model: FromPath[str], parts: Using) -> list[Any]:
+    """Oldest first."""
+    return await asyncio.to_thread(parts.registry.versions, model)
+
+
+@get("/admin/models/{model:str}/evidence", summary="What is known of the challengers, and what is missing")
+async def read_evidence(model: FromPath[str], parts: Using) -> dict[str, Any]:
+    """The latest evidence of this reign about those who still play, with lineup and mirror as they are now."""
+    lineup = await asyncio.to_thread(parts.registry.lineup, model)
+    reign = await asyncio.to_thread(parts.registry.reign, model)
+    document = await asyncio.to_thread(parts.registry.evidence, model)
+    if document is None or document["reign"] != reign.number:
+        document = {"model": model, "as_of": None, "closed_through": None, "challengers": []}
+    now_us = parts.clock.now_us()
+    mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
+    live = {entry["version"]: {"mirror": entry["mirror"], "lag_s": entry["lag_s"]} for entry in mirror}
+    judged = [entry for entry in document["challengers"] if entry["version"] in lineup.challengers]
+    return document | {
+        "generation": lineup.generation,
+        "reign": reign.number,
+        "champion": lineup.champion,
+        "previous": lineup.previous,
+        "challengers": [entry | live[entry["version"]] for entry in judged],
+    }
+
+
+@get("/admin/models/{model:str}/decisions", summary="Every change of the lineup, with what was known then")
+async def list_decisions(model: FromPath[str], parts: Using) -> list[Any]:
+    """Oldest first."""
+    return await asyncio.to_thread(parts.registry.decisions, model)
+
+
+@get("/admin/models/{model:str}/schema", summary="The input schema")
+async def read_schema(model: FromPath[str], parts: Using) -> InputSchema:
+    """As requests are validated against it."""
+    return (await asyncio.to_thread(parts.registry.model, model)).schema
+
+
+@get("/admin/models/{model:str}/policy", summary="How decisions and outcomes are treated")
+async def read_policy(model: FromPath[str], parts: Using) -> Policy:
+    """As it stands."""
+    return (await asyncio.to_thread(parts.registry.model, model)).policy
+
+
+@get("/admin/audit", summary="Who did what, each line chained to the line before")
+async def read_audit(parts: Using, after: Count = 0, limit: Count = 1_000) -> list[Any]:
+    """Oldest first, from the line after `after`."""
+    return await asyncio.to_thread(lambda: parts.registry.audit(after=after, limit=limit))
+
+
+@get("/admin/clock", summary="What time it is, and whose time")
+async def read_clock(parts: Using) -> dict[str, Any]:
+    """None while the caller's clock was never set."""
+    now = await asyncio.to_thread(parts.registry.clock) if parts.clock.of_caller else parts.clock.now()
+    return {"source": parts.settings.clock.source, "now": now}
+
+
+HANDLERS = [
+    list_models, read_model, list_versions, read_evidence, list_decisions, read_schema, read_policy, read_audit,
+    read_clock,
+]  # fmt: skip

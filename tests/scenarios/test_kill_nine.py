@@ -1,0 +1,246 @@
+"""Nothing that was acknowledged is lost, nothing is counted twice: kill -9 of every worker, five times, under load.
+
+The control acknowledges before it commits. It runs against the same check, which must find what it loses.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from registry.types import Model
+from retrain.cohorts import BucketReader, contenders_of
+from retrain.reign import rule_of
+from tests.actors import logistic
+from tests.scenarios.checks import Acknowledged, counted, gaps, kept_account, lost
+from tests.seasons import QUICK, TRUTH, WEAK, rows_of
+from tests.serving import Role, Serve, serving, until
+from tests.stage import Stage, at, staged
+
+HOUR_S = 3_600
+ROLES: list[Role] = ["gateway", "shadow", "retrain"]
+ROUNDS_A_SERVE = 4
+"""A fifth crash of one worker within a minute would end it, as it should."""
+SETTINGS: dict[str, Any] = {
+    "clock__source": "caller",
+    "cohorts__bucket_s": HOUR_S,
+    "retrain__poll_s": 0.02,
+    "journal__heartbeat_s": 0.1,
+    "shadow__lag_limit_s": 1e9,
+    "shadow__batch_rows": 8,
+}
+
+
+class Load:
+    """Predictions, outcomes and an advancing clock, in a thread; it remembers whatever was acknowledged.
+
+    What fails is not acknowledged: predictions are given up, outcomes and the clock are tried again.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.predictions: list[Acknowledged] = []
+        self.outcomes: list[Acknowledged] = []
+        self.hour = 0
+        self.n_failed = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No more; what was acknowledged is final then."""
+        self._stop.set()
+        self._thread.join()
+
+    def goes_on(self, n: int) -> None:
+        """Wait for so many more answers."""
+        before = len(self.predictions)
+        until(lambda: len(self.predictions) >= before + n, "the load goes on")
+
+    def _run(self) -> None:
+        rows: list[list[float]] = rows_of(0, 500)[0].tolist()
+        n = 0
+        with httpx.Client(timeout=30, trust_env=False) as http:
+            while not self._stop.is_set():
+                fresh: list[Acknowledged] = []
+                for minute in range(12):
+                    a, b = rows[n % len(rows)]
+                    n += 1
+                    when = at(0) + timedelta(hours=self.hour, minutes=minute)
+                    body: dict[str, Any] = {
+                        "inputs": {"a": a, "b": b},
+                        "predicted_at": when.isoformat(),
+                        "association_id": f"n{n}",
+                    }
+                    said = self._said(http, "/models/m/predict", body)
+                    if said is not None:
+                        fresh.append(Acknowledged(said["prediction_id"], said["outputs"]))
+                        self.predictions.append(fresh[-1])
+                self._report(http, fresh)
+                self.hour += 1
+                self._insist(http, "/admin/clock", {"now": (at(0) + timedelta(hours=self.hour)).isoformat()})
+
+    def _report(self, http: httpx.Client, fresh: list[Acknowledged]) -> None:
+        when = (at(0) + timedelta(hours=self.hour + 1)).isoformat()
+        known: list[dict[str, Any]] = [{"prediction_id": told.prediction_id, "outcome": i % 2, "observed_at": when}
+                 for i, told in enumerate(fresh)]  # fmt: skip
+        if known and self._insist(http, "/models/m/outcomes", known):
+            self.outcomes.extend(Acknowledged(entry["prediction_id"], None, entry["outcome"]) for entry in known)
+
+    def _insist(self, http: httpx.Client, path: str, body: Any) -> bool:
+        while not self._stop.is_set():
+            if self._said(http, path, body) is not None:
+                return True
+        return False
+
+    def _said(self, http: httpx.Client, path: str, body: Any) -> Any:
+        try:
+            response = http.post(self.url + path, json=body)
+        except httpx.TransportError:
+            self.n_failed += 1
+            return None
+        if response.status_code != 200:
+            assert response.status_code == 503, response.text
+            self.n_failed += 1
+            return None
+        return response.json()
+
+
+def kill_each(serve: Serve, load: Load, chance: random.Random) -> None:
+    """Kill -9 of a worker of each role, in any order, each after some progress."""
+    for role in chance.sample(ROLES, len(ROLES)):
+        load.goes_on(25)
+        serve.kill(role)
+
+
+def test_promise_2_an_acknowledged_prediction_or_outcome_is_never_lost(tmp_path: Path) -> None:
+    """Five kills of each role; at the end everything adds up, exactly."""
+    chance = random.Random(9)
+    with staged(tmp_path / "store", bucket_s=HOUR_S) as stage:
+        stage.declare(replace(QUICK, maturity_s=float(HOUR_S), promotion="manual"))
+        stage.champion(logistic(WEAK))
+        challenger = stage.challenger(logistic(TRUTH))
+        stage.clock(0)
+        load = None
+        try:
+            for n_rounds in (ROUNDS_A_SERVE, 5 - ROUNDS_A_SERVE):
+                with serving(stage.folder, **SETTINGS) as serve:
+                    serve.ready()
+                    if load is None:
+                        load = Load(serve.url)
+                    load.url = serve.url
+                    for _ in range(n_rounds):
+                        kill_each(serve, load, chance)
+                    load.goes_on(1)
+                    if n_rounds != ROUNDS_A_SERVE:
+                        load.stop()
+                        _let_everything_mature(serve, load)
+                    assert serve.stop() == 0
+        finally:
+            if load is not None:
+                load.stop()
+        assert load is not None
+        _everything_adds_up(stage, challenger, load)
+
+
+def _let_everything_mature(serve: Serve, load: Load) -> None:
+    end = at(0) + timedelta(hours=load.hour + 2)
+    serve.post("/admin/clock", {"now": end.isoformat()})
+    serve.caught_up()
+    through = (end - timedelta(hours=1)).isoformat()
+    until(lambda: (serve.get("/admin/models/m/evidence")["closed_through"] or "") >= through, "all hours are closed")
+
+
+def _everything_adds_up(stage: Stage, challenger: int, load: Load) -> None:
+    model = stage.registry.model("m")
+    assert len(load.predictions) > 300
+    assert len(load.outcomes) > 200
+    assert load.n_failed > 0  # it was disturbed
+    assert lost(stage.folder, model, load.predictions) == []
+    assert lost(stage.folder, model, load.outcomes) == []
+    assert gaps(stage) == []
+    assert kept_account(stage, challenger) == counted(stage, challenger)
+    assert kept_account(stage, challenger).failed == 0
+    _closed_buckets_are_those_of_the_journal(stage, model, challenger)
+
+
+def _closed_buckets_are_those_of_the_journal(stage: Stage, model: Model, challenger: int) -> None:
+    reign = stage.registry.reign("m")
+    buckets = stage.registry.closed_buckets("m", reign.number)
+    numbers = [bucket.bucket for bucket in buckets]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    signatures = {version.number: version.signature for version in stage.registry.versions("m")}
+    contenders = contenders_of(stage.registry.lineups("m"), reign, signatures)
+    rule = rule_of(model, reign, HOUR_S)
+    heads = [head for head, _ in stage.chunks()]
+    n_rows = 0
+    for bucket in buckets:
+        upto = {int(writer): seq for writer, seq in bucket.prediction_cursor.items()}
+        outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}
+        mine = [h for h in heads if h.bucket == bucket.bucket and h.seq <= upto.get(h.writer, 0)]
+        n_rows += sum(head.n_rows for head in mine)
+        rows = BucketReader(stage.reader, stage.ledger, signatures[reign.champion], reign.policy, outcomes)
+        assert rows.sums(mine, contenders, rule) == bucket.sums
+    document = stage.registry.evidence("m")
+    assert document is not None
+    assert n_rows + document["n_late_rows"] == sum(head.n_rows for head in heads)
+
+
+# --- the check itself
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path / "store", source="server") as made:
+        made.declare()
+        made.champion(logistic(WEAK))
+        yield made
+
+
+def acknowledged_before_the_kill(stage: Stage, kind: str, n: int) -> list[Acknowledged]:
+    """What a worker of that kind has acknowledged when it is killed with -9, right after its last word."""
+    command = [sys.executable, "-m", "tests.scenarios.bare_worker", str(stage.folder), kind]
+    root = Path(__file__).parents[2]
+    told = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        for row in rows_of(1, n)[0].tolist():
+            worker.stdin.write(msgspec.json.encode(row) + b"\n")
+            worker.stdin.flush()
+            told.append(msgspec.json.decode(worker.stdout.readline(), type=Acknowledged))
+        worker.kill()
+    return told
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_worker_that_is_killed_right_after_its_acknowledgement_has_lost_nothing(stage: Stage, n: int) -> None:
+    told = acknowledged_before_the_kill(stage, "after", n)
+    assert len(told) == n
+    assert lost(stage.folder, stage.registry.model("m"), told) == []
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_the_control_that_acknowledges_before_its_commit_is_found_out(stage: Stage, n: int) -> None:
+    told = acknowledged_before_the_kill(stage, "early", n)
+    assert lost(stage.folder, stage.registry.model("m"), told) == told[-1:]
+
+
+def test_the_check_finds_an_outcome_that_was_not_kept_and_an_answer_that_was_another(stage: Stage) -> None:
+    (told,) = acknowledged_before_the_kill(stage, "after", 1)
+    model = stage.registry.model("m")
+    never = replace(told, outputs=None, outcome=1)
+    assert lost(stage.folder, model, [never]) == [never]
+    other = replace(told, outputs={"label": 7})
+    assert lost(stage.folder, model, [other]) == [other]

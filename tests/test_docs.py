@@ -1,0 +1,104 @@
+"""The documents tell the truth: their commands run, their tables are the code's, the tests they name exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import COMMANDS
+from gateway.cli.settings_table import with_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_the_settings_table_is_the_settings() -> None:
+    """`make docs` writes it."""
+    assert with_table(README) == README
+
+
+def test_the_tests_that_hold_the_promises_exist() -> None:
+    promised = re.findall(r"`(tests/[\w/.]+\.py)::(\w+)`", README)
+    assert len(promised) >= 8
+    for file, test in promised:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file} has no {test}"
+
+
+def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
+    """A first day with the product, as README tells it, in an empty folder."""
+    make_models, compare = blocks("python")
+    first_day, decisions = blocks("bash")
+    port = str(free_port())
+    story = "\n".join(
+        [
+            "set -euo pipefail",
+            "python make_models.py",
+            first_day.replace("8080", port),
+            # whatever happens from here on, the server is stopped
+            decisions.replace("8080", port),
+            "understudy status credit --url http://127.0.0.1:" + port,
+        ]
+    )
+    (tmp_path / "make_models.py").write_text(make_models)
+    script = f"trap 'kill $(jobs -p) && wait' EXIT\n{story}"
+    environment = {"PATH": f"{BIN}:{os.defpath}", "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        ["/bin/bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert '"prediction_id"' in ran.stdout
+    assert '"accepted":1' in ran.stdout
+    assert "1 eligible = 1 scored + 0 failed + 0 skipped" in ran.stdout
+    assert "champion of credit is version 2 (generation 3)" in ran.stdout
+    assert "champion of credit is version 1 (generation 4)" in ran.stdout
+
+    said = subprocess.run([sys.executable, "-c", compare], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "loses" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_speaks_json(command: str) -> None:
+    said = subprocess.run([BIN / "understudy", command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--json" in said
+    assert "--help" in said
+
+
+def test_the_two_commands_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:\$ |`)make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target {target}"
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_dependency_has_a_reason_and_a_pinned_version() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    named = set(re.findall(r'^\s*"([a-z0-9-]+)[<>=]', project, re.MULTILINE))
+    named |= set(re.findall(r'demo = \["([a-z0-9]+)==[\d.]+", "([a-z]+)', project)[0])
+    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert named - {"hatchling"} <= pinned
+    for package in named - {"hatchling"}:
+        assert package in README, f"README gives no reason for {package}"
