@@ -42,8 +42,10 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["process", "power"],
         Meta(description="what an acknowledged record survives: a killed process, or a power cut too"),
     ] = "process"
-    busy_s: Annotated[float, Meta(ge=0, description="wait for a locked predictions file before 503")] = 0.005
-    outcomes_busy_s: Annotated[float, Meta(ge=0, description="wait for a locked journal.db before 503")] = 0.25
+    # A file has one writer, yet a reader that meets a commit half way takes the write lock for a moment to look again,
+    # and on a full machine a niced reader can be put to sleep with it: 5 ms was seen to be too short.
+    busy_s: Annotated[float, Meta(ge=0, description="wait for a locked predictions file before 503")] = 0.25
+    outcomes_busy_s: Annotated[float, Meta(ge=0, description="wait for a locked journal.db before 503")] = 1.0
     checkpoint_s: Annotated[float, Meta(gt=0, description="between two checkpoints of a file")] = 1.0
     max_file_bytes: Annotated[int, Meta(ge=4_096, description="a predictions file is rotated above this size")] = (
         1_073_741_824

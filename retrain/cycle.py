@@ -135,9 +135,9 @@ class Cycle:
     def _decide(self, state: ReignState, now_us: int) -> bool:
         """Judge what is closed by now, and promote by it; whether the lineup is another now."""
         evidence = self._judged(state)
-        if state.closed:
-            self._save(state, document_of(state, evidence, self._bucket_s), now_us)
         moved = self._promote(state, evidence)
+        if state.closed and not moved:  # what promoted is frozen in the decision, and a new reign has begun
+            self._save(state, document_of(state, evidence, self._bucket_s), now_us)
         state.decided = True
         return moved
 

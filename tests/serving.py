@@ -65,7 +65,7 @@ class Serve:
         found = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                told = child.cmdline()[-1]
+                told = (child.cmdline() or [""])[-1]  # empty for a moment, before it is the program
                 if told.startswith("{") and json.loads(told)["role"] == role and not gone(child):
                     found.append(child)
         return found

@@ -54,9 +54,9 @@ class Tally(Struct):
 class Traffic:
     """Sends rows to one model of a running server."""
 
-    def __init__(self, sender: Sender, model: str, *, maturity: timedelta, closing_timeout_s: float = 120.0) -> None:
+    def __init__(self, sender: Sender, model: str, *, maturity: timedelta, timeout_s: float = 120.0) -> None:
         self._sender, self._model, self._maturity = sender, model, maturity
-        self._closing_timeout_s = closing_timeout_s
+        self._timeout_s = timeout_s
         self._due: list[tuple[datetime, int, dict[str, Any]]] = []
         self._first_day = datetime.max.replace(tzinfo=UTC)
         self.tally = Tally(latencies_s=[], receipts={}, started_s=time.perf_counter())
@@ -114,23 +114,37 @@ class Traffic:
             self.tally.n_outcomes += len(known)
 
     def _end_of(self, day: datetime) -> dict[str, Any]:
-        """Move the clock past midnight, wait until what is due then is decided and served; returns the evidence."""
+        """Move the clock past midnight, wait until what is due then is decided and served; returns the evidence.
+
+        The mirror has to have caught up before: a challenger that lags by a day of the clock counts as failed.
+        """
         midnight = day + DAY
-        self._report(until=midnight)
-        self._sender.post("/admin/clock", {"now": midnight.isoformat()})
         due = midnight - self._maturity
-        deadline_s = time.monotonic() + self._closing_timeout_s
-        while True:
-            evidence: dict[str, Any] = self._sender.get(f"/admin/models/{self._model}/evidence")
-            through = evidence["closed_through"]
-            closed = due <= self._first_day or (through is not None and datetime.fromisoformat(through) >= due)
-            if closed and self._served_by(evidence["champion"]):
-                return evidence
+        self._report(until=midnight)
+        self._wait("the mirror has not caught up", self._caught_up)
+        self._sender.post("/admin/clock", {"now": midnight.isoformat()})
+        self._wait(f"the cohort before {due:%Y-%m-%d} was not closed", lambda: self._decided(due))
+        evidence: dict[str, Any] = self._sender.get(f"/admin/models/{self._model}/evidence")
+        return evidence
+
+    def _wait(self, complaint: str, is_so: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + self._timeout_s
+        while not is_so():
             if time.monotonic() > deadline_s:
-                raise TimeoutError(
-                    f"the cohort before {due:%Y-%m-%d} was not closed within {self._closing_timeout_s:g} s"
-                )
+                raise TimeoutError(f"{complaint} within {self._timeout_s:g} s")
             time.sleep(0.01)
+
+    def _caught_up(self) -> bool:
+        """Whether every challenger was given every prediction."""
+        mirror = self._sender.get(f"/admin/models/{self._model}")["mirror"]
+        return not any(entry["n_chunks_waiting"] for entry in mirror)
+
+    def _decided(self, due: datetime) -> bool:
+        """Whether every cohort up to `due` is closed, and what follows from it is served."""
+        evidence = self._sender.get(f"/admin/models/{self._model}/evidence")
+        through = evidence["closed_through"]
+        closed = due <= self._first_day or (through is not None and datetime.fromisoformat(through) >= due)
+        return closed and self._served_by(evidence["champion"])
 
     def _served_by(self, champion: int) -> bool:
         """Whether the gateway answers by that version already."""

@@ -7,6 +7,7 @@ to be dead at once, and for ever, as its number is never given again.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from gateway.records import Address, Purpose, WriterState, association_hash
 SETTLED_NS = 2_000_000_000
 """Longer than a tick of any file system's timestamps."""
 RECENT_CHUNKS = 128
+_FILE_NAME = re.compile(r"(\d+)\.(\d+)\.db")
 HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
 
 
@@ -165,9 +167,9 @@ class PredictionReader:
         """
         changed_ns = self._folder.stat().st_mtime_ns
         if changed_ns != self._listed_ns:
-            keys = sorted(tuple(int(part) for part in path.stem.split(".")) for path in self._folder.glob("*.db"))
+            names = (_FILE_NAME.fullmatch(path.name) for path in self._folder.iterdir())
             files: dict[int, dict[int, Path]] = {}
-            for writer, first in keys:
+            for writer, first in sorted((int(name[1]), int(name[2])) for name in names if name is not None):
                 files.setdefault(writer, {})[first] = self._folder / file_name(writer, first)
             self._listed = files
             self._listed_ns = changed_ns if time.time_ns() - changed_ns > SETTLED_NS else -1

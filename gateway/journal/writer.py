@@ -85,8 +85,10 @@ class PredictionWriter:
                 then a later `append` finds out, and continues after whatever is there).
         """
         db = self._file()
-        # encoded before the transaction begins: what cannot be encoded leaves nothing open
-        stored = [_row(seq, draft.chunk) for seq, draft in enumerate(drafts, self._last_seq + 1)]
+        try:  # before the transaction begins: what cannot be encoded leaves nothing open
+            stored = [_row(seq, draft.chunk) for seq, draft in enumerate(drafts, self._last_seq + 1)]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise JournalUnavailable(f"a chunk cannot be encoded ({error})") from error
         try:
             simple = len(drafts) == 1 and drafts[0].layout.digest in self._layouts
             if not simple or drafts[0].chunk.requests.associations is not None:

@@ -13,7 +13,7 @@ from gateway.chunk import Array
 from retrain.cohorts import stored_sums
 from tests.actors import logistic
 from tests.seasons import N_ROWS, QUICK, TRUTH, WEAK, answers, ends, lives, rows_of
-from tests.stage import ME, Stage, staged
+from tests.stage import ME, Stage, at_us, staged
 
 SEASON = 36
 
@@ -146,13 +146,14 @@ def test_a_generation_that_the_cycle_has_not_heard_of_is_not_closed_over(stage: 
     """A gateway may serve by a new lineup before this worker has seen it: those rows are their challenger's too."""
     rows, happened = rows_of(0)
     first = stage.predict(0.2, rows)
-    cycle = stage.cycle()
-    cycle.step()
-    better = stage.challenger(logistic(TRUTH))
-    second = stage.predict(0.5, rows)
-    stage.outcomes(first + second, happened * 2, 0.9)
-    stage.shadow(better, answers(TRUTH))
     ends(stage, 0)
+    cycle = stage.cycle()
+    cycle._refresh()  # a step begins
+    better = stage.challenger(logistic(TRUTH))
+    second = stage.predict(0.5, rows, stamped=2)
+    stage.outcomes(first + second, happened * 2, 0.9)
+    assert not cycle._served(cycle._states["m"], stage.reader.writers(), at_us(2))  # and goes on
+    stage.shadow(better, answers(TRUTH))
     stage.close_all(cycle)
     (sums,) = stored_sums(stage.registry.closed_buckets("m", 1), better)
     assert sums.n == N_ROWS
