@@ -9,10 +9,10 @@ from sqlalchemy import Connection, func, select
 
 from registry.artifacts import digest_of
 from registry.audit import append, canonical
-from registry.errors import ArtifactRefused, ModelExists, UnknownModel
+from registry.errors import ArtifactRefused, ModelExists, SchemaRefused, UnknownModel
 from registry.lookup import find_model, find_version
 from registry.rows import to_version
-from registry.schemas import check_extension
+from registry.schemas import check_extension, check_policy
 from registry.tables import models, schemas, versions
 from registry.types import InputSchema, Model, Policy, Principal, Signature, Task, TrainingReport, Version
 
@@ -21,6 +21,7 @@ def declare(
     connection: Connection, name: str, schema: InputSchema, task: Task, policy: Policy, by: Principal, at: datetime
 ) -> Model:
     """The model of that name, new or as it is there; raises ModelExists where it was declared otherwise."""
+    check_policy(policy, task, None)
     try:
         there = find_model(connection, name)
     except UnknownModel:
@@ -93,6 +94,13 @@ def insert_version(
     return find_version(connection, model, latest + 1)
 
 
+def check_terms(connection: Connection, model: str, policy: Policy) -> None:
+    """Refuses terms that the model cannot have, given the classes of its versions; raises SchemaRefused."""
+    declared = find_model(connection, model)
+    latest = connection.scalar(select(func.max(versions.c.number)).where(versions.c.model == model))
+    check_policy(policy, declared.task, find_version(connection, model, latest).signature.classes if latest else None)
+
+
 def _insert_schema(connection: Connection, model: str, schema: InputSchema, at: datetime) -> None:
     features = msgspec.json.encode(schema.features).decode()
     connection.execute(
@@ -110,6 +118,10 @@ def _check_suits(connection: Connection, declared: Model, signature: Signature, 
         for feature in binding.features:
             if feature not in known:
                 raise ArtifactRefused(f"the version takes '{feature}', which is no feature of '{name}'")
+    try:
+        check_policy(declared.policy, declared.task, signature.classes)
+    except SchemaRefused as refused:
+        raise ArtifactRefused(f"the version's classes do not suit the model's terms: {refused}") from None
     if latest == 0:
         return
     settled = find_version(connection, name, latest).signature

@@ -8,7 +8,7 @@ import sys
 import msgspec
 
 from registry.errors import SchemaRefused
-from registry.types import Dtype, Feature, FeatureName, InputSchema, ModelName, Scalar
+from registry.types import Dtype, Feature, FeatureName, InputSchema, ModelName, Policy, Scalar, Task
 
 # numbers widen: a bool or an int may stand where a float is meant, nothing else may
 _PYTHON_TYPES: dict[Dtype, tuple[type, ...]] = {
@@ -60,6 +60,26 @@ def check_schema(schema: InputSchema) -> None:
             raise SchemaRefused(f"feature '{feature.name}' is declared twice")
         seen.add(feature.name)
         _check_default(feature)
+
+
+def check_policy(policy: Policy, task: Task, classes: tuple[int | str, ...] | None) -> None:
+    """Refuses terms that contradict themselves or the model; `classes` is None while no version has told them.
+
+    Raises:
+        SchemaRefused: a value out of its range, or a default outcome that the model cannot have.
+    """
+    try:
+        msgspec.convert(msgspec.to_builtins(policy), Policy)
+    except msgspec.ValidationError as error:
+        raise SchemaRefused(f"policy: {error}") from None
+    default = policy.default_outcome
+    if default is None:
+        return
+    if task == "regression" and not _fits(default, "float64"):
+        raise SchemaRefused(f"policy.default_outcome: expected a number, got {default!r:.60}")
+    if task != "regression" and classes is not None and default not in classes:
+        named = ", ".join(map(repr, classes[:20]))
+        raise SchemaRefused(f"policy.default_outcome: expected one of {named}; got {default!r:.60}")
 
 
 def check_extension(old: InputSchema, new: InputSchema) -> None:

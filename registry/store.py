@@ -98,10 +98,11 @@ class Registry(RegistryReader):
 
         Raises:
             GenerationMoved: the lineup is not at `expected_generation` any more.
+            SchemaRefused: the model cannot have these terms.
         """
-        grounds = Grounds(by, "", self._now(), expected_generation)
         with self._database.change() as connection:
-            decisions.new_terms(connection, name, policy, grounds)
+            catalogue.check_terms(connection, name, policy)
+            decisions.new_terms(connection, name, policy, Grounds(by, "", self._now(), expected_generation))
             return find_model(connection, name)
 
     def add_version(

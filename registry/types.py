@@ -172,7 +172,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     unjournalled: Annotated[
         Literal["refuse", "answer_unlogged"], Meta(description="when the journal cannot be written")
     ] = "refuse"
-    alpha: Annotated[float, Meta(gt=0, lt=1, description="false promotions allowed a reign")] = 0.05
+    alpha: Annotated[float, Meta(gt=0, le=0.5, description="false promotions allowed a reign")] = 0.05
     n_slots: Annotated[int, Meta(ge=1, le=50, description="challengers that may be judged in one reign")] = 2
     min_outcomes: Annotated[int, Meta(ge=1)] = 1_000
     min_minority: Annotated[int, Meta(ge=0)] = 50

@@ -50,6 +50,7 @@ THEIRS = {
         "gateway/journal/reader.py",
         "gateway/journal/ledger.py",
     ],
+    "click": ["gateway/cli/options.py"],
     "google": ["registry/inspection.py"],
     "httpx": ["gateway/client.py"],
     "litestar": ["gateway/app.py", "gateway/routes/*"],

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import rich_click as click
+from click.exceptions import Exit
 from msgspec import Struct
 
 from gateway.client import Client, ProblemError, Unreachable
@@ -23,10 +24,12 @@ FAILED = 1
 """Exit code of a command that was understood and could not be done; click's own is 2, for one that was not."""
 
 
-class Failed(click.ClickException):
-    """Understood, and not done."""
+class Failed(Exit):
+    """Understood, and not done: one line on standard error, whole, as a log or another program would want it."""
 
-    exit_code = FAILED
+    def __init__(self, sentence: str) -> None:
+        super().__init__(FAILED)
+        click.echo(f"understudy: {sentence}", err=True)
 
 
 @contextmanager

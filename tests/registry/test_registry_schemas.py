@@ -3,8 +3,8 @@
 import pytest
 
 from registry.errors import SchemaRefused
-from registry.schemas import check_extension, check_name, check_schema
-from registry.types import Feature, InputSchema
+from registry.schemas import check_extension, check_name, check_policy, check_schema
+from registry.types import Feature, InputSchema, Policy, Task
 
 AGE = Feature("age", "int64")
 
@@ -78,3 +78,22 @@ def test_a_schema_only_grows_by_optional_features_at_its_end() -> None:
             check_extension(old, InputSchema(wrong))
     with pytest.raises(SchemaRefused, match="'city' must stay"):
         check_extension(new, old)
+
+
+@pytest.mark.parametrize(
+    ("task", "policy", "sentence"),
+    [
+        ("regression", Policy(default_outcome="none"), "policy.default_outcome: expected a number, got 'none'"),
+        ("binary", Policy(default_outcome=2), "policy.default_outcome: expected one of 0, 1; got 2"),
+        ("binary", Policy(alpha=0.9), "policy: Expected `float` <= 0.5"),
+    ],
+)
+def test_what_is_no_policy(task: Task, policy: Policy, sentence: str) -> None:
+    with pytest.raises(SchemaRefused, match=sentence):
+        check_policy(policy, task, None if task == "regression" else (0, 1))
+
+
+def test_a_default_outcome_is_taken_before_any_version_has_told_its_classes() -> None:
+    check_policy(Policy(default_outcome="no"), "binary", None)
+    check_policy(Policy(default_outcome="no"), "binary", ("no", "yes"))
+    check_policy(Policy(default_outcome=0), "regression", None)
