@@ -97,8 +97,7 @@ class Registry(RegistryReader):
         """Gives a model other terms. Where it has a champion, a new generation and with it a new reign begin.
 
         Raises:
-            GenerationMoved: the lineup is not at `expected_generation` any more.
-            SchemaRefused: the model cannot have these terms.
+            GenerationMoved, SchemaRefused: the lineup has moved on; or the model cannot have these terms.
         """
         with self._database.change() as connection:
             catalogue.check_terms(connection, name, policy)

@@ -237,7 +237,7 @@ OUTCOMES_AND_ADMIN = [
     Case("an empty reason", PROMOTE, CHANGE | {"reason": ""}, 422, "reason: expected str of length >= 1"),
     Case("two versions", PROMOTE, b'{"version": 1, "version": 2, "reason": "x"}', 400, "'version' is given twice"),
     Case("a form", PROMOTE, CHANGE, 415, "content-type: expected application/json", {"content-type": "text/plain"}),
-    Case("an unknown policy", POLICY, {"alpha": 2}, 422, "alpha: expected float < 1", method="PUT"),
+    Case("an unknown policy", POLICY, {"alpha": 2}, 422, "alpha: expected float <= 0.5", method="PUT"),
     Case("a foreign field", POLICY, {"beta": 2}, 422, "beta: expected no such field", method="PUT"),
     Case("the server's clock", "/admin/clock", {"now": "2030-01-01T00:00:00Z"}, 409, "the clock is the server's"),
     Case("no time", "/admin/clock", {"now": "soon"}, 422, "now: expected a time with its zone"),
