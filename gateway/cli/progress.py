@@ -45,7 +45,7 @@ class Progress:
                 yield
         else:
             yield
-        self._console.print(f"{what}: {time.perf_counter() - started_s:.1f} s", highlight=False)
+        self._console.print(f"{what}: {time.perf_counter() - started_s:.1f} s", highlight=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, name: str, total: int) -> Iterator[Bar]:
