@@ -121,12 +121,19 @@ def may_close(
 
 
 class BucketReader:
-    """Reads the rows of a bucket: the champion's scores, the challengers', and the outcomes known at a cursor."""
+    """Reads the rows of a bucket as of two cursors: scores of champion and challengers, and the outcomes."""
 
     def __init__(
-        self, reader: PredictionReader, ledger: Ledger, champion: Signature, policy: Policy, outcome_cursor: Cursor
+        self,
+        reader: PredictionReader,
+        ledger: Ledger,
+        champion: Signature,
+        policy: Policy,
+        prediction_cursor: Cursor,
+        outcome_cursor: Cursor,
     ) -> None:
-        self._reader, self._ledger, self._join = reader, ledger, OutcomeJoin(reader, ledger)
+        self._reader, self._ledger = reader, ledger
+        self._join = OutcomeJoin(reader, ledger, prediction_cursor)
         self._champion, self._policy, self._outcome_cursor = champion, policy, outcome_cursor
         self.problems: list[str] = []
         """Why buckets that were read could not be judged, which makes them void."""

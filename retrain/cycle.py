@@ -104,7 +104,14 @@ class Cycle:
         """Reduce a bucket to sums, at the cursors of this moment, once and for all."""
         outcome_cursor = self._ledger.outcome_cursor()
         heads = state.cohorts.buckets.get(bucket, [])
-        rows = BucketReader(self._reader, self._ledger, state.champion_signature, state.reign.policy, outcome_cursor)
+        rows = BucketReader(
+            self._reader,
+            self._ledger,
+            state.champion_signature,
+            state.reign.policy,
+            state.cohorts.cursor,
+            outcome_cursor,
+        )
         closed = ClosedBucket(
             model=state.model.name,
             reign=state.reign.number,

@@ -23,8 +23,9 @@ Association = Literal["latest", "first", "all"]
 class OutcomeJoin:
     """Finds the outcomes of predictions. One thread each."""
 
-    def __init__(self, reader: PredictionReader, ledger: Ledger) -> None:
-        self._reader, self._ledger = reader, ledger
+    def __init__(self, reader: PredictionReader, ledger: Ledger, seen: Cursor | None = None) -> None:
+        """`seen`: as if no prediction had been made after this cursor, so that a closed cohort can be joined again."""
+        self._reader, self._ledger, self._seen = reader, ledger, seen
 
     def history(self, writer: int, seq: int, chunk: Chunk, policy: Association) -> dict[int, list[OutcomeRecord]]:
         """Row → everything that was ever said of it, in the order of receipt; rows without outcome are left out."""
@@ -72,7 +73,11 @@ class OutcomeJoin:
 
         An outcome that came before its prediction (`early`) waits for the next one.
         """
-        rows = self._reader.associated(outcome.model, outcome.association_id or "", purpose)
+        rows = [
+            (address, at_us)
+            for address, at_us in self._reader.associated(outcome.model, outcome.association_id or "", purpose)
+            if self._seen is None or address.seq <= self._seen.get(address.writer, 0)
+        ]
         before = [address for address, at_us in rows if at_us <= outcome.observed_at_us]
         if before or not rows:
             return before

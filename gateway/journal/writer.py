@@ -230,6 +230,8 @@ class GroupAppender:
     def __init__(self, writer: PredictionWriter, loop: asyncio.AbstractEventLoop) -> None:
         self._writer, self._loop = writer, loop
         self._waiting: queue.SimpleQueue[tuple[Sequence[Draft], Done] | int | None] = queue.SimpleQueue()
+        self._failed: JournalUnavailable | None = None
+        """Why the last commit failed; None after one that did not."""
         self._thread = threading.Thread(target=self._commits, name="group-commit", daemon=True)
         self._thread.start()
 
@@ -238,8 +240,14 @@ class GroupAppender:
         self._waiting.put((drafts, done))
 
     def heartbeat(self, at_us: int) -> None:
-        """See `PredictionWriter.heartbeat`; it takes its place behind what was appended before."""
+        """See `PredictionWriter.heartbeat`; it takes its place behind what was appended before.
+
+        Raises:
+            JournalUnavailable: the last commit or heartbeat failed; this one will be tried all the same.
+        """
         self._waiting.put(at_us)
+        if self._failed is not None:
+            raise self._failed
 
     def close(self) -> None:
         """Commit what waits, then close the file."""
@@ -265,9 +273,11 @@ class GroupAppender:
         try:
             seqs = self._writer.append([draft for drafts, _ in group for draft in drafts])
         except JournalUnavailable as error:
+            self._failed = error
             for _, done in group:
                 self._loop.call_soon_threadsafe(done, error)
             return
+        self._failed = None
         first = seqs.start
         for drafts, done in group:
             self._loop.call_soon_threadsafe(done, range(first, first + len(drafts)))
@@ -276,8 +286,10 @@ class GroupAppender:
     def _beat(self, at_us: int) -> None:
         try:
             self._writer.heartbeat(at_us)
-        except JournalUnavailable:
-            return  # a promise not made only keeps buckets open; the next one is a second away
+        except JournalUnavailable as error:  # a promise not made only keeps buckets open; the next is a second away
+            self._failed = error
+        else:
+            self._failed = None
 
 
 Appender = LoopAppender | GroupAppender

@@ -139,7 +139,7 @@ def test_what_is_kept_of_a_bucket_is_what_its_chunks_give_again_at_its_cursors(s
         upto = {int(writer): seq for writer, seq in bucket.prediction_cursor.items()}
         outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}
         heads = [head for head, _ in stage.chunks() if head.bucket == bucket.bucket and head.seq <= upto[head.writer]]
-        reader = BucketReader(stage.reader, stage.ledger, signatures[1], reign.policy, outcomes)
+        reader = BucketReader(stage.reader, stage.ledger, signatures[1], reign.policy, upto, outcomes)
         assert reader.sums(heads, contenders, rule) == bucket.sums
     judged = judge([msgspec.msgpack.decode(b.sums[better], type=BucketSums)
                     for b in stage.registry.closed_buckets("m", 1) if better in b.sums], rule)  # fmt: skip

@@ -190,7 +190,7 @@ def _closed_buckets_are_those_of_the_journal(stage: Stage, model: Model, challen
         outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}
         mine = [h for h in heads if h.bucket == bucket.bucket and h.seq <= upto.get(h.writer, 0)]
         n_rows += sum(head.n_rows for head in mine)
-        rows = BucketReader(stage.reader, stage.ledger, signatures[reign.champion], reign.policy, outcomes)
+        rows = BucketReader(stage.reader, stage.ledger, signatures[reign.champion], reign.policy, upto, outcomes)
         assert rows.sums(mine, contenders, rule) == bucket.sums
     document = stage.registry.evidence("m")
     assert document is not None

@@ -91,9 +91,12 @@ def test_after_a_failed_commit_everyone_in_it_is_told_and_the_next_succeeds(jour
         for i in range(5):
             appender.append([draft()], answers.of(f"refused {i}"))
         await answers.wait(6)
+        with pytest.raises(JournalUnavailable):  # also where a thread commits, /readyz comes to know
+            appender.heartbeat(1)
         other.close(True)
         appender.append([draft()], answers.of("after"))
         await answers.wait(7)
+        appender.heartbeat(2)
         appender.close()
         fates = dict(answers.fates)
         assert all(isinstance(fates[f"refused {i}"], JournalUnavailable) for i in range(5))

@@ -107,3 +107,15 @@ def test_outcomes_of_another_model_are_not_of_this_one(journal: Journal) -> None
     writer.append([draft(associations=["a"], at_us=10)])
     ledger.append_outcomes(1, 1, [record(1, 30, to="a", model="cars")])
     assert joined(journal, (writer.writer, 1)) == {}
+
+
+def test_a_cohort_is_joined_again_as_if_no_later_prediction_had_been_made(journal: Journal) -> None:
+    writer, ledger, reader = journal.writer(), journal.ledger(), journal.reader()
+    writer.append([draft(associations=["a"], at_us=10)])
+    ledger.append_outcomes(1, 1, [record(1, 25, to="a")])
+    chunk = reader.chunk(writer.writer, 1)
+    assert 0 in OutcomeJoin(reader, ledger).effective(writer.writer, 1, chunk, "latest")
+    writer.append([draft(associations=["a"], at_us=20)])  # late, and nearer to the outcome
+    assert OutcomeJoin(reader, ledger).effective(writer.writer, 1, chunk, "latest") == {}
+    as_it_was = OutcomeJoin(reader, ledger, seen={writer.writer: 1})
+    assert 0 in as_it_was.effective(writer.writer, 1, chunk, "latest")
