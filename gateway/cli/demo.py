@@ -190,10 +190,11 @@ def _send(url: str, rows: list[Row], stop: threading.Event, progress: Progress) 
 
 def _standing(day: datetime, evidence: dict[str, Any]) -> str:
     """One line: the day, who is champion, and how far the challengers are."""
-    rivals = ", ".join(
-        f"version {entry['version']} {entry['verdict']} ln E {entry['log_e']:.1f}" for entry in evidence["challengers"]
+    rivals = "".join(
+        f"; version {entry['version']} {entry['verdict']}, ln E {entry['log_e']:.1f}"
+        for entry in evidence["challengers"]
     )
-    return f"{day:%d %b}: champion is version {evidence['champion']}; {rivals or 'no challenger'}"
+    return f"{day:%d %b}: version {evidence['champion']} answers{rivals}"
 
 
 def _summary(client: Client, tally: Tally) -> dict[str, Any]:

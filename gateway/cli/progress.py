@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 PLAIN_EVERY_S = 5.0
 
@@ -53,6 +54,10 @@ class Progress:
         if not self._console.is_terminal:
             yield Bar(name, total, None, None)
             return
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            BarColumn(bar_width=16, table_column=Column(min_width=16)),
+            TextColumn("{task.percentage:>3.0f} %", table_column=Column(min_width=5)),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        )
         with RichProgress(*columns, console=self._console) as live:
             yield Bar(name, total, live, live.add_task(name, total=total, note=""))
