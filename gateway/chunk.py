@@ -185,9 +185,10 @@ STATUSES = (
     "paused",
     "sampled_out",
     "expired",
+    "damaged",
 )
 """What became of a row at a challenger; its index is the byte in a shadow chunk. Only ever appended to."""
-SKIPPED = frozenset({"paused", "sampled_out", "expired"})
+SKIPPED = frozenset({"paused", "sampled_out", "expired", "damaged"})
 """Caused without the challenger. Every other reason counts as its own failure."""
 
 

@@ -7,7 +7,6 @@ thread, as several processes write `journal.db` and one may have to wait for ano
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -26,6 +25,8 @@ from gateway.wire.strict_json import AwareDatetime
 from registry.types import Signature
 
 T = TypeVar("T")
+LARGEST_OUTCOME = 1e100
+"""Beyond it a number is a mistake, and its square would be none that evidence can hold."""
 Scalar = bool | int | float | str
 
 
@@ -176,7 +177,7 @@ def canonical(outcome: Scalar, signature: Signature) -> int | float | str:
         InvalidInput: it is no outcome that this model can have.
     """
     if signature.task == "regression":
-        if isinstance(outcome, str | bool) or not math.isfinite(outcome):
+        if isinstance(outcome, str | bool) or not abs(outcome) <= LARGEST_OUTCOME:  # NaN is not
             raise InvalidInput(f"outcome: expected a number, got {outcome!r:.60}")
         return float(outcome)
     for label in signature.classes:

@@ -7,6 +7,7 @@ takes its place between two ticks, so no request ever waits for a model to load,
 from __future__ import annotations
 
 import threading
+import time
 
 import structlog
 from msgspec import Struct
@@ -21,6 +22,7 @@ from registry.types import Lineup, Model
 
 UNLOADABLE = (ArtifactDamaged, ArtifactMissing, ArtifactRefused, ModelRaised, MemoryError)
 """What keeps one champion from being loaded, and is no reason to stop serving the others."""
+RETRY_S = 1.0
 _log = structlog.get_logger("gateway")
 
 
@@ -44,6 +46,7 @@ class Lineups:
         self.problems: dict[str, str] = {}
         """Model → why its champion could not be loaded. The one before serves on, where there was one."""
         self._stamp: int | None = None
+        self._refreshed_s = 0.0
         self._refreshing = threading.Lock()
 
     def __getitem__(self, name: str) -> Serving:
@@ -67,8 +70,12 @@ class Lineups:
         return sorted(self._serving)
 
     def moved(self) -> bool:
-        """Whether the registry has changed since the last refresh; cheap enough to ask every few milliseconds."""
-        return self._registry.change_stamp() != self._stamp
+        """Whether the registry has changed since the last refresh; cheap enough to ask every few milliseconds.
+
+        A champion that could not be loaded is tried again, now and then: its file may have come back.
+        """
+        retry = bool(self.problems) and time.monotonic() - self._refreshed_s > RETRY_S
+        return retry or self._registry.change_stamp() != self._stamp
 
     def refresh(self) -> None:
         """Take over what the registry says now, loading what is new."""
@@ -94,6 +101,7 @@ class Lineups:
                     serving[model.name] = self._serving[model.name]
         self._known = frozenset(model.name for model in models)
         self._serving, self.problems, self._stamp = serving, problems, stamp
+        self._refreshed_s = time.monotonic()
 
     def _served(self, model: Model, lineup: Lineup) -> Serving:
         before = self._serving.get(model.name)

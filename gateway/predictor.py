@@ -25,6 +25,8 @@ from gateway.records import SECRET_BYTES, Purpose, prediction_id
 from gateway.wire.own import Asked
 from registry.errors import RegistryError
 
+FURTHEST_AHEAD_US = 366 * 86_400 * 1_000_000
+
 
 class Queue(Struct):
     """What waits for one model. `busy`: a tick is due, or a batch is in the thread."""
@@ -116,6 +118,10 @@ class Predictor:
             raise InvalidInput('predicted_at: expected none, as the clock is the server\'s (clock.source = "server")')
         if len({self._clock.bucket_of(at_us) for at_us in predicted_at_us}) > 1:
             raise InvalidInput("predicted_at: expected the rows of one request to lie in one bucket")
+        now_us = self._clock.now_us()
+        if now_us is not None and max(predicted_at_us) > now_us + FURTHEST_AHEAD_US:
+            # stamps never go back: one slip of a decade would stamp all that follows
+            raise InvalidInput("predicted_at: expected at most a year after the caller's clock")
 
     def _tick(self, queue: Queue) -> None:
         """One turn of the loop for one model: run what waits, commit it, answer it."""

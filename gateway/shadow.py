@@ -15,10 +15,10 @@ import numpy as np
 import structlog
 
 from gateway.challenger import Challenger, Scores, failed
-from gateway.chunk import STATUSES, Columns, Layout, ShadowChunk, pack_outputs, unpack_columns
+from gateway.chunk import STATUSES, Chunk, Columns, Layout, ShadowChunk, pack_outputs, unpack_columns
 from gateway.clock import MICROSECONDS, JournalClock
 from gateway.config import Settings, ShadowSettings
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, JournalDamaged
 from gateway.journal import Ledger, Mirrored, PredictionReader, only_one, open_ledger, open_reader
 from gateway.journal.reader import ChunkHead
 from gateway.journal.sqlite import Checkpointer
@@ -207,12 +207,24 @@ class Mirror:
             for head, said in zip(batch, scores, strict=True)
         ]
 
+    def _intact(self, head: ChunkHead) -> Chunk | None:
+        """The chunk; None where the disk does not give back what was written, which is no fault of a challenger."""
+        try:
+            return self._reader.chunk(head.writer, head.seq)
+        except JournalDamaged as error:
+            _log.error("a chunk is damaged: its rows are skipped", writer=head.writer, seq=head.seq, reason=str(error))
+            return None
+
     def _scores(self, seat: Seat, batch: Sequence[ChunkHead]) -> list[Scores]:
         """The challenger's answers to each of these chunks; neighbours of one layout are given to it together."""
         scores: list[Scores] = []
-        chunks = [(head, self._reader.chunk(head.writer, head.seq)) for head in batch]
-        for digest, group in groupby(chunks, key=lambda pair: pair[1].layout):
-            alike = list(group)
+        chunks = [(head, self._intact(head)) for head in batch]
+        for digest, group in groupby(chunks, key=lambda pair: pair[1] and pair[1].layout):
+            pairs = list(group)
+            alike = [(head, chunk) for head, chunk in pairs if chunk is not None]
+            if digest is None:
+                scores.extend(failed(head.n_rows, seat.layout.outputs, "damaged") for head, _ in pairs)
+                continue
             layout = self._reader.layout(alike[0][0].writer, digest)
             columns = Columns.joined([unpack_columns(chunk, layout) for _, chunk in alike])
             taken = {n: c for n, c in columns.by_name(layout.groups).items() if n in seat.challenger.features}

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Array, Chunk, ShadowChunk, unpack_outputs
 from gateway.clock import MICROSECONDS
+from gateway.errors import JournalDamaged
 from gateway.journal import ChunkHead, Ledger, PredictionReader
 from gateway.journal.join import OutcomeJoin
 from gateway.records import Cursor, WriterState
@@ -61,6 +62,10 @@ class OpenCohorts:
         for state in writers:
             while (after := self.cursor.get(state.writer, 0)) < state.last_seq:
                 heads = reader.heads(state.writer, after, HEADS_AT_ONCE)
+                if not heads:
+                    raise JournalDamaged(
+                        f"writer {state.writer} has chunks up to {state.last_seq}, and none after {after}"
+                    )
                 for head in heads:
                     self._take(head)
                 self.cursor[state.writer] = heads[-1].seq
@@ -94,6 +99,11 @@ class OpenCohorts:
             self.n_late_rows += head.n_rows
 
 
+def matured_us(bucket: int, bucket_us: int, policy: Policy) -> int:
+    """When the outcomes of a bucket have had their time: microseconds since 1970."""
+    return (bucket + 1) * bucket_us + round(policy.maturity_s * MICROSECONDS)
+
+
 def may_close(
     bucket: int,
     heads: Sequence[ChunkHead],
@@ -108,7 +118,7 @@ def may_close(
 ) -> bool:
     """Whether a bucket may be closed now; the writers' states must have been read before the chunks."""
     end_us = (bucket + 1) * bucket_us
-    if now_us < end_us + policy.maturity_s * MICROSECONDS:
+    if now_us < matured_us(bucket, bucket_us, policy):
         return False
     if any(state.alive and (state.watermark_us is None or state.watermark_us < end_us) for state in writers):
         return False
@@ -131,10 +141,13 @@ class BucketReader:
         policy: Policy,
         prediction_cursor: Cursor,
         outcome_cursor: Cursor,
+        matured_us: int,
     ) -> None:
+        """What was received after `matured_us` came too late, also where this worker came later still."""
         self._reader, self._ledger = reader, ledger
         self._join = OutcomeJoin(reader, ledger, prediction_cursor)
-        self._champion, self._policy, self._outcome_cursor = champion, policy, outcome_cursor
+        self._champion, self._policy = champion, policy
+        self._outcome_cursor, self._matured_us = outcome_cursor, matured_us
         self.problems: list[str] = []
         """Why buckets that were read could not be judged, which makes them void."""
 
@@ -145,7 +158,11 @@ class BucketReader:
         fair = {contender: _is_fair(shadows) for contender, shadows in mirrored.items() if shadows}
         if not any(fair.values()):
             return {contender.version: VOID for contender in fair}
-        chunks = {head: self._reader.chunk(head.writer, head.seq) for head in heads}
+        try:
+            chunks = {head: self._reader.chunk(head.writer, head.seq) for head in heads}
+        except JournalDamaged as error:
+            self.problems.append(str(error))
+            return {contender.version: VOID for contender in fair}
         outcomes = {head: self._outcomes(head, chunk) for head, chunk in chunks.items()}
         encoded = {}
         for contender, is_fair in fair.items():
@@ -177,7 +194,8 @@ class BucketReader:
 
     def _outcomes(self, head: ChunkHead, chunk: Chunk) -> Array:
         """One a row: the class's index, or the number; NaN where none came in time and none is declared."""
-        known = self._join.effective(head.writer, head.seq, chunk, self._policy.association, self._outcome_cursor)
+        association = self._policy.association
+        known = self._join.effective(head.writer, head.seq, chunk, association, self._outcome_cursor, self._matured_us)
         default = self._policy.default_outcome
         values = np.full(chunk.n_rows, np.nan if default is None else self._as_number(default))
         for row, outcome in known.items():

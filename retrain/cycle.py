@@ -22,7 +22,7 @@ from gateway.records import Cursor, WriterState, moment
 from registry.errors import GenerationMoved, NoChampion, RegistryError
 from registry.store import Registry
 from registry.types import ClosedBucket, Principal
-from retrain.cohorts import BucketReader, may_close, stored_sums
+from retrain.cohorts import BucketReader, matured_us, may_close, stored_sums
 from retrain.evidence import Evidence, EvidenceError, judge
 from retrain.reign import ReignState, document_of
 
@@ -96,12 +96,12 @@ class Cycle:
         ):  # fmt: skip
             self._refresh_counts(state, now_us)
             return False
-        self._close(state, bucket, now_us)
-        self._decide(state, now_us)
+        if self._close(state, bucket, now_us):
+            self._decide(state, now_us)
         return True
 
-    def _close(self, state: ReignState, bucket: int, now_us: int) -> None:
-        """Reduce a bucket to sums, at the cursors of this moment, once and for all."""
+    def _close(self, state: ReignState, bucket: int, now_us: int) -> bool:
+        """Reduce a bucket to sums, at the cursors of this moment, once and for all; False where it was before."""
         outcome_cursor = self._ledger.outcome_cursor()
         heads = state.cohorts.buckets.get(bucket, [])
         rows = BucketReader(
@@ -111,6 +111,7 @@ class Cycle:
             state.reign.policy,
             state.cohorts.cursor,
             outcome_cursor,
+            matured_us(bucket, self._bucket_s * MICROSECONDS, state.reign.policy),
         )
         closed = ClosedBucket(
             model=state.model.name,
@@ -121,15 +122,20 @@ class Cycle:
             outcome_cursor=_named(outcome_cursor),
             sums=rows.sums(heads, [c for c in state.contenders if c.has_slot], state.rule),
         )
-        self._registry.close_bucket(
+        is_new = self._registry.close_bucket(
             closed.model, closed.reign, bucket, closed_at=closed.closed_at,
             prediction_cursor=closed.prediction_cursor, outcome_cursor=closed.outcome_cursor, sums=closed.sums,
         )  # fmt: skip
+        if not is_new:  # a commit that seemed to fail did not: what is stored is what counts
+            self._states.pop(state.model.name)
+            self._stamp = None
+            return False
         for problem in rows.problems:
             _log.error("a bucket cannot be judged", model=state.model.name, bucket=bucket, reason=problem)
         state.decided = False
         state.closed.append(closed)
         state.cohorts.close(bucket)
+        return True
 
     def _judged(self, state: ReignState) -> dict[int, Evidence]:
         champion = f"version {state.lineup.champion}"

@@ -41,12 +41,23 @@ class OutcomeJoin:
         return found
 
     def effective(
-        self, writer: int, seq: int, chunk: Chunk, policy: Association, upto: Cursor | None = None
+        self,
+        writer: int,
+        seq: int,
+        chunk: Chunk,
+        policy: Association,
+        upto: Cursor | None = None,
+        by_us: int | None = None,
     ) -> dict[int, OutcomeRecord]:
-        """Row → the outcome that counts, of those received up to a cursor (all, where it is None)."""
+        """Row → the outcome that counts, of those received up to a cursor, and by a time (all, where they are None)."""
         counted: dict[int, OutcomeRecord] = {}
         for row, outcomes in self.history(writer, seq, chunk, policy).items():
-            in_time = [o for o in outcomes if upto is None or o.receipt[1] <= upto.get(o.receipt[0], 0)]
+            in_time = [
+                o
+                for o in outcomes
+                if (upto is None or o.receipt[1] <= upto.get(o.receipt[0], 0))
+                and (by_us is None or o.received_at_us <= by_us)
+            ]
             if in_time:
                 counted[row] = max(in_time, key=rank)
         return counted

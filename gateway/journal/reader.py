@@ -26,6 +26,8 @@ from gateway.records import Address, Purpose, WriterState, association_hash
 SETTLED_NS = 2_000_000_000
 """Longer than a tick of any file system's timestamps."""
 RECENT_CHUNKS = 128
+OPEN_FILES = 64
+"""Every start of a worker leaves a file, and each open one takes three descriptors."""
 _FILE_NAME = re.compile(r"(\d+)\.(\d+)\.db")
 HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
 
@@ -48,7 +50,8 @@ class PredictionReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: dict[Path, apsw.Connection] = {}
+        self._open: OrderedDict[Path, apsw.Connection] = OrderedDict()
+        self._ended: dict[int, WriterState] = {}
         self._dead: set[int] = set()
         self._layouts: dict[bytes, Layout] = {}
         self._recent: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
@@ -70,6 +73,9 @@ class PredictionReader:
         alive = {writer: self._is_alive(writer) for writer in self._files()}
         states = []
         for writer, files in self._files().items():
+            if writer in self._ended:
+                states.append(self._ended[writer])
+                continue
             last_seq, watermark = 0, None
             for first, path in reversed(files.items()):
                 db = self._connection(path)
@@ -83,6 +89,8 @@ class PredictionReader:
                     watermark = max(marks)
                     break
             states.append(WriterState(writer, alive.get(writer, True), last_seq, watermark))
+            if not states[-1].alive:
+                self._ended[writer] = states[-1]  # it will never write again
         return states
 
     def heads(self, writer: int, after: int, limit: int) -> list[ChunkHead]:
@@ -200,6 +208,9 @@ class PredictionReader:
             except apsw.Error as error:
                 raise JournalUnavailable(f"{path.name}: {error}") from error
             self._open[path] = db
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(path)
         return self._open[path]
 
     def _is_alive(self, writer: int) -> bool:

@@ -142,6 +142,8 @@ class PredictionWriter:
 
     def _file(self) -> apsw.Connection:
         """The file to write to: the open one, a new one after rotation, or the lost one opened again."""
+        if self._lock < 0:
+            raise JournalUnavailable("this writer has ended")
         if self._db is not None and not self._rotate:
             return self._db
         if self._db is not None:
@@ -272,10 +274,10 @@ class GroupAppender:
             return
         try:
             seqs = self._writer.append([draft for drafts, _ in group for draft in drafts])
-        except JournalUnavailable as error:
-            self._failed = error
+        except Exception as error:  # noqa: BLE001  # the edge of a thread: whatever it is, nobody may wait for ever
+            self._failed = error if isinstance(error, JournalUnavailable) else JournalUnavailable(repr(error))
             for _, done in group:
-                self._loop.call_soon_threadsafe(done, error)
+                self._loop.call_soon_threadsafe(done, self._failed)
             return
         self._failed = None
         first = seqs.start

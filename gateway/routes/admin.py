@@ -76,6 +76,7 @@ async def changed(parts: Parts, change: Callable[[], T]) -> T:
 
     def both() -> T:
         result = change()
+        parts.clock.refresh(parts.registry)  # both follow one stamp: who takes over the one takes over the other
         parts.lineups.refresh()
         return result
 

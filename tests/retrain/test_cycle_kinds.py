@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from registry.types import Policy, TrainingReport
-from retrain.cohorts import BucketReader, contenders_of, stored_sums
+from retrain.cohorts import BucketReader, contenders_of, matured_us, stored_sums
 from retrain.evidence import BucketSums, judge
 from retrain.reign import rule_of
 from tests.actors import linear, logistic, signature
@@ -139,7 +139,8 @@ def test_what_is_kept_of_a_bucket_is_what_its_chunks_give_again_at_its_cursors(s
         upto = {int(writer): seq for writer, seq in bucket.prediction_cursor.items()}
         outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}
         heads = [head for head, _ in stage.chunks() if head.bucket == bucket.bucket and head.seq <= upto[head.writer]]
-        reader = BucketReader(stage.reader, stage.ledger, signatures[1], reign.policy, upto, outcomes)
+        matured = matured_us(bucket.bucket, DAY * 1_000_000, reign.policy)
+        reader = BucketReader(stage.reader, stage.ledger, signatures[1], reign.policy, upto, outcomes, matured)
         assert reader.sums(heads, contenders, rule) == bucket.sums
     judged = judge([msgspec.msgpack.decode(b.sums[better], type=BucketSums)
                     for b in stage.registry.closed_buckets("m", 1) if better in b.sums], rule)  # fmt: skip

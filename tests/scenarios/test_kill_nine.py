@@ -20,7 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from registry.types import Model
-from retrain.cohorts import BucketReader, contenders_of
+from retrain.cohorts import BucketReader, contenders_of, matured_us
 from retrain.reign import rule_of
 from tests.actors import logistic
 from tests.scenarios.checks import Acknowledged, counted, gaps, kept_account, lost
@@ -190,7 +190,9 @@ def _closed_buckets_are_those_of_the_journal(stage: Stage, model: Model, challen
         outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}
         mine = [h for h in heads if h.bucket == bucket.bucket and h.seq <= upto.get(h.writer, 0)]
         n_rows += sum(head.n_rows for head in mine)
-        rows = BucketReader(stage.reader, stage.ledger, signatures[reign.champion], reign.policy, upto, outcomes)
+        matured = matured_us(bucket.bucket, HOUR_S * 1_000_000, reign.policy)
+        champion = signatures[reign.champion]
+        rows = BucketReader(stage.reader, stage.ledger, champion, reign.policy, upto, outcomes, matured)
         assert rows.sums(mine, contenders, rule) == bucket.sums
     document = stage.registry.evidence("m")
     assert document is not None
