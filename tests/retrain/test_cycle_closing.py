@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -248,3 +249,31 @@ def test_load_tests_are_never_evidence(stage: Stage) -> None:
     stage.close_all()
     (sums,) = stored_sums(stage.registry.closed_buckets("m", 1), better)
     assert sums.n_due == N_ROWS
+
+
+def test_what_came_after_its_time_does_not_count_although_the_worker_came_later_still(stage: Stage) -> None:
+    better = stage.challenger(logistic(TRUTH))
+    rows, happened = rows_of(0)
+    addresses = stage.predict(0.5, rows)
+    stage.outcomes(addresses[:40], happened[:40], 0.9)
+    stage.outcomes(addresses[40:], happened[40:], 5.0)
+    stage.shadow(better, answers(TRUTH))
+    ends(stage, 10)
+    stage.close_all()
+    (sums,) = stored_sums(stage.registry.closed_buckets("m", 1), better)
+    assert (sums.n, sums.n_due) == (40, N_ROWS)
+
+
+def test_a_damaged_chunk_voids_its_bucket_and_holds_up_no_other(stage: Stage) -> None:
+    better = stage.challenger(logistic(TRUTH))
+    lives(stage, range(2), {better: TRUTH})
+    (head, _), *_ = stage.chunks()
+    db = apsw.Connection(str(stage.folder / "predictions" / f"{head.writer}.1.db"))
+    db.execute("UPDATE chunk SET body = zeroblob(length(body)) WHERE seq = ?", (head.seq,))
+    db.close()
+    stage.reader._recent.clear()  # it has read the chunk while it was whole
+    ends(stage, 2)
+    stage.close_all()
+    assert stage.closed()[:2] == [0, 1]
+    assert len(stored_sums(stage.registry.closed_buckets("m", 1), better)) == 1
+    assert stage.entry(better)["n_void_buckets"] == 1

@@ -12,8 +12,8 @@ import apsw
 import pytest
 
 from gateway.errors import JournalUnavailable
-from gateway.journal import Appender, GroupAppender, LoopAppender, PredictionReader, PredictionWriter
-from tests.journals import PATIENCE_S, Journal, draft, seqs
+from gateway.journal import Appender, Draft, GroupAppender, LoopAppender, PredictionReader, PredictionWriter
+from tests.journals import LAYOUT, PATIENCE_S, Journal, draft, seqs
 
 Made = Callable[[PredictionWriter], Appender]
 
@@ -166,5 +166,25 @@ def test_requests_that_come_during_a_commit_share_the_next_one(journal: Journal,
         frames = (path.with_name(path.name + "-wal").stat().st_size - frames_before) / 4_120
         assert frames < 100  # alone, each of 200 commits would have written at least a page
         appender.close()
+
+    run(story())
+
+
+def test_a_fault_that_nobody_thought_of_is_answered_and_does_not_end_the_thread(journal: Journal) -> None:
+    async def story() -> None:
+        writer = journal.writer(durability="power")
+        reader = journal.reader()
+        answers = Answers(reader, writer.writer)
+        appender = GroupAppender(writer, asyncio.get_running_loop())
+        appender.append([Draft(None, LAYOUT)], answers.of("impossible"))  # type: ignore[arg-type]
+        await answers.wait(1)
+        with pytest.raises(JournalUnavailable):
+            appender.heartbeat(1)
+        appender.append([draft()], answers.of("after"))
+        await answers.wait(2)
+        appender.close()
+        fates = dict(answers.fates)
+        assert isinstance(fates["impossible"], JournalUnavailable)
+        assert fates["after"] == range(1, 2)
 
     run(story())

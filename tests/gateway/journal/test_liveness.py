@@ -147,3 +147,21 @@ def test_a_file_whose_writer_was_killed_before_it_wrote_a_byte_does_not_disturb_
     assert (states[77].alive, states[77].last_seq, states[77].watermark_us) == (False, 0, None)
     assert (seqs(reader, 77), seqs(reader, writer.writer)) == ([], [1])
     assert reader.associated("loans", "a") == []
+
+
+def test_a_reader_keeps_few_files_open_however_many_writers_there_were(journal: Journal) -> None:
+    def n_open() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    writers = []
+    for i in range(90):
+        writer = journal.writer()
+        writer.append([draft(at_us=i)])
+        writers.append(writer.writer)
+        writer.close()
+    before, reader = n_open(), journal.reader()
+    for _ in range(2):
+        states = reader.writers()
+        assert [(state.writer, state.alive, state.last_seq) for state in states] == [(w, False, 1) for w in writers]
+        assert all(reader.chunk(writer, 1).at_us == i for i, writer in enumerate(writers))
+    assert n_open() - before < 3 * 70
