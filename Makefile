@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: demo test lint unit chaos docs clean
 
-demo: $(READY)   ## the whole story on a year of real departures
+demo: $(READY)   ## the whole story on half a year of real departures
 	$(BIN)/understudy demo $(DEMO_ARGS)
 
 test: lint unit  ## everything that must hold before a change lands

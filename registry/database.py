@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
@@ -86,6 +87,8 @@ class Database:
                 yield connection
         except DatabaseError as error:
             raise self._named(error) from error
+        except msgspec.DecodeError as error:  # of a document in a row: the file is whole, and a byte of it is not
+            raise StoreUnreachable(f"the registry cannot be used: a stored document is damaged ({error})") from error
 
     def _named(self, error: DatabaseError) -> Exception:
         """What happened to the store; a broken constraint or statement would be our own fault, and stays what it is."""

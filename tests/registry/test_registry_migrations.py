@@ -16,7 +16,7 @@ from sqlalchemy.exc import StatementError
 from registry import migrations, tables
 from registry.errors import StoreBusy, StoreNewer, StoreUnreachable
 from registry.store import Registry
-from registry.types import Principal
+from registry.types import Feature, InputSchema, Principal
 
 
 def at() -> datetime:
@@ -94,6 +94,15 @@ def test_a_folder_with_any_name_can_hold_a_store(tmp_path: Path) -> None:
     with Registry.open(folder, now=at) as registry:
         assert registry.models() == []
     assert (folder / "registry.db").exists()
+
+
+def test_a_document_with_a_flipped_byte_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with Registry.open(tmp_path, now=at) as registry:
+        registry.create_model("m", InputSchema((Feature("x", "float64"),)), "binary", by=Principal.local_operator())
+        with closing(sqlite3.connect(tmp_path / "registry.db")) as connection, connection:
+            connection.execute("UPDATE model SET policy = replace(policy, '\"maturity_s\"', 'Xmaturity_s\"')")
+        with pytest.raises(StoreUnreachable, match="a stored document is damaged"):
+            registry.models()
 
 
 def test_a_database_that_was_cut_off_is_told_by_every_read(tmp_path: Path) -> None:
