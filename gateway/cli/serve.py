@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import rich_click as click
 
 from gateway.cli.options import Failed, failing_in_one_line, json_option, settings_of, store_options
 from gateway.cli.role import run_role
+from gateway.clock import JournalClock
 from gateway.config import Settings
+from gateway.journal import open_ledger
 from gateway.logs import set_up
 from gateway.supervisor import Supervisor, listening_socket, stop_on_signals
+from registry.store import Registry
 
 
 @click.command()
@@ -43,8 +48,14 @@ def serve(
 
 
 def _bound(settings: Settings) -> socket.socket:
-    """The listening socket, once there is a store to serve."""
+    """The listening socket, once there is a store that can be read and written: one sentence, not five crashes."""
     settings.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryFile(dir=settings.folder),
+        closing(open_ledger(settings.folder, settings.journal)),
+        Registry.open(settings.folder, now=JournalClock(settings.clock, settings.cohorts.bucket_s).now) as registry,
+    ):
+        registry.models()
     return listening_socket(settings.server)
 
 

@@ -213,3 +213,11 @@ def test_a_process_ends_with_these_codes_and_without_a_traceback(tmp_path: Path)
         assert ran.returncode == code
         assert ran.stdout == ("[]\n" if code == 0 else "")
         assert "Traceback" not in ran.stderr
+
+
+def test_a_store_that_cannot_be_used_is_told_in_one_sentence_before_any_worker_starts(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").write_bytes(b"no database" * 500)
+    for command in (("serve", "--port", "0"), ("status",)):
+        said = run(*command, "--data-dir", str(tmp_path))
+        assert said.exit_code == 1
+        assert said.stderr == "understudy: the registry cannot be used: file is not a database\n"
