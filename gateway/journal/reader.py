@@ -103,21 +103,6 @@ class PredictionReader:
                 break
         return found
 
-    def bodies(self, writer: int, model: str, after: int, upto: int, limit: int) -> list[tuple[int, Chunk]]:
-        """Up to `limit` chunks of a model with `after` < seq <= `upto`, in order, with their seqs.
-
-        Raises:
-            JournalDamaged: a stored byte is not what was written.
-        """
-        found: list[tuple[int, Chunk]] = []
-        sql = "SELECT seq, body FROM chunk WHERE seq > ? AND seq <= ? AND model = ? ORDER BY seq LIMIT ?"
-        for db in self._connections(writer, after):
-            bodies = rows(db, sql, (after, upto, model, limit - len(found)))
-            found.extend((seq, decode(body)) for seq, body in bodies)
-            if len(found) >= limit:
-                break
-        return found
-
     def chunk(self, writer: int, seq: int) -> Chunk:
         """One chunk by its key.
 

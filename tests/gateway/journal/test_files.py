@@ -193,7 +193,6 @@ def test_a_flipped_byte_of_a_stored_chunk_is_found_when_it_is_read(journal: Jour
     assert [reader.chunk(writer.writer, seq).at_us for seq in (1, 3)] == [1, 3]
     for read in (
         lambda: reader.chunk(writer.writer, 2),
-        lambda: reader.bodies(writer.writer, "loans", 0, 3, 10),
         lambda: reader.associated("loans", "a"),
         lambda: ledger.shadow_chunk(writer.writer, 1, 2),
         lambda: ledger.shadow_chunks(writer.writer, 1),

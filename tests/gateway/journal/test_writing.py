@@ -50,12 +50,13 @@ def test_every_writer_counts_for_itself(journal: Journal) -> None:
     assert reader.chunk(second.writer, 1).at_us == 10
 
 
-def test_the_chunks_of_a_model_are_read_between_two_seqs_up_to_a_limit(journal: Journal) -> None:
+def test_heads_are_read_from_a_seq_up_to_a_limit(journal: Journal) -> None:
     writer, reader = journal.writer(), journal.reader()
     writer.append([draft(at_us=seq, model="cars" if seq % 3 == 0 else "loans") for seq in range(1, 13)])
-    found = reader.bodies(writer.writer, "loans", 2, 10, 100)
-    assert [(seq, chunk.at_us) for seq, chunk in found] == [(4, 4), (5, 5), (7, 7), (8, 8), (10, 10)]
-    assert [seq for seq, _ in reader.bodies(writer.writer, "loans", 2, 10, 2)] == [4, 5]
+    found = reader.heads(writer.writer, 2, 4)
+    assert [(head.seq, head.at_us, head.model) for head in found] == [
+        (3, 3, "cars"), (4, 4, "loans"), (5, 5, "loans"), (6, 6, "cars"),
+    ]  # fmt: skip
     assert [head.seq for head in reader.heads(writer.writer, 10, 1)] == [11]
     assert reader.heads(writer.writer, 12, 10) == reader.heads(99, 0, 10) == []
 
@@ -128,8 +129,6 @@ def test_a_large_file_is_followed_by_another_and_readers_see_one_sequence(
     assert seqs(reader, number) == list(range(1, 13))
     for after in range(13):
         assert [head.seq for head in reader.heads(number, after, 5)] == list(range(after + 1, min(after + 5, 12) + 1))
-        bodies = reader.bodies(number, "loans", after, 11, 4)
-        assert [seq for seq, _ in bodies] == [seq for seq in range(after + 1, after + 5) if seq <= 11]
     for seq in range(1, 13):
         assert reader.chunk(number, seq).at_us == seq
         assert reader.associated("loans", f"loan-{seq}") == [(Address(number, seq, 0), seq)]
