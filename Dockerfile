@@ -15,8 +15,9 @@ ENV PATH=/opt/understudy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     UNDERSTUDY__STORE=/var/lib/understudy/store \
     UNDERSTUDY__SERVER__HOST=0.0.0.0
-# There are no keys yet, so a container refuses to serve a network until somebody accepts that in writing:
-#   docker run -e UNDERSTUDY__SERVER__OPEN_TO_NETWORK=true ...
+# A network is served only with keys. The first one is issued into the volume that is then served, and printed once:
+#   docker run --rm -v understudy:/var/lib/understudy IMAGE keys issue ops --scope admin
+#   docker run -p 8080:8080 -v understudy:/var/lib/understudy IMAGE
 USER understudy
 WORKDIR /var/lib/understudy
 VOLUME /var/lib/understudy

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from datetime import UTC, datetime
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 import structlog
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
@@ -19,28 +21,35 @@ from gateway.config import Settings
 from gateway.desk import JournalDesk
 from gateway.front import Front
 from gateway.journal import GroupAppender, LoopAppender, open_ledger, open_reader, open_writer
+from gateway.keyring import KeyRing
 from gateway.lineup import Lineups
+from gateway.metrics import Tally, TallyPool
+from gateway.metrics.exposition import Exposition
+from gateway.metrics.facts import FactFinder
 from gateway.predictor import Predictor
 from gateway.pulse import Pulse
-from gateway.routes import admin, health, oip, outcomes, predict
+from gateway.randomness import HexDigits
+from gateway.routes import admin, door, health, keys, metrics, oip, outcomes, predict
 from gateway.routes.parts import Parts
-from gateway.routes.problems import handlers
+from gateway.routes.problems import HANDLERS
 from registry.store import Registry
 
 VERSION = version_of("understudy")
 
 
 @asynccontextmanager
-async def worker(settings: Settings, door: Front, *, serves: bool) -> AsyncIterator[Parts]:
+async def worker(settings: Settings, *, serves: bool, tallies: Path | None = None) -> AsyncIterator[Parts]:
     """The parts of one worker, for as long as it serves. One that does not serve others needs no pulse.
 
-    Taken down in this order: no more requests, those that were taken are answered, the journal is closed.
+    Taken down in this order: those requests that were taken are answered, the journal is closed.
     """
     store, loop = settings.folder, asyncio.get_running_loop()
     async with AsyncExitStack() as opened:  # what is opened first is closed last, also when the next cannot be opened
         clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
         registry = opened.enter_context(Registry.open(store, now=clock.now))
         clock.refresh(registry)
+        ring = KeyRing(registry.keys if serves else None, now=lambda: datetime.now(UTC))
+        ring.refresh()
         lineups = Lineups(registry, settings.server.max_rows)
         lineups.refresh()
         with closing(open_ledger(store, settings.journal)) as ledger:
@@ -51,20 +60,27 @@ async def worker(settings: Settings, door: Front, *, serves: bool) -> AsyncItera
             lambda: open_ledger(store, settings.journal), lambda: open_reader(store), writer.writer, lineups, clock
         )
         opened.enter_context(closing(desk))
-        waiting = settings.server.max_waiting_rows
-        predictor = Predictor(lineups, appender, writer.writer, clock, max_waiting_rows=waiting)
+        waiting, tally = settings.server.max_waiting_rows, Tally()
+        predictor = Predictor(lineups, appender, writer.writer, clock, max_waiting_rows=waiting, tally=tally)
         opened.enter_context(closing(predictor))
+        log = structlog.get_logger("gateway") if settings.logs.requests else None
+        front = Front(ring, tally, log, HexDigits())
+        pool = opened.enter_context(closing(TallyPool(tally, tallies, writer.writer, lambda: predictor.n_unfinished)))
         pulse = Pulse(
-            registry, lineups, clock, appender, predictor,
+            registry, lineups, clock, ring, appender, predictor, pool,
             poll_s=settings.poll_s, heartbeat_s=settings.journal.heartbeat_s,
         )  # fmt: skip
         if serves:
             pulse.start()
         opened.push_async_callback(pulse.stop)
         try:
-            yield Parts(settings, door, registry, lineups, clock, predictor, desk, pulse)
+            facts = FactFinder(registry, desk, clock, store)
+            exposition = Exposition(
+                pool, facts, ready=lambda: not (front.draining or pulse.problems()),
+                release=VERSION, wal_limit_bytes=settings.journal.max_wal_bytes,
+            )  # fmt: skip
+            yield Parts(settings, front, registry, lineups, clock, predictor, desk, pulse, exposition)
         finally:
-            door.draining = True
             await drained(predictor, settings.server.drain_s)
 
 
@@ -75,14 +91,15 @@ async def drained(predictor: Predictor, within_s: float) -> None:
             await predictor.idle()
 
 
-def create_app(settings: Settings, *, serves: bool = True) -> Litestar:
-    """The ASGI application of one worker; `serves=False` is for one process's own use of a store."""
-    log = structlog.get_logger("gateway") if settings.logs.requests else None
-    door = Front(log)
+def create_app(settings: Settings, *, serves: bool = True, tallies: Path | None = None) -> Litestar:
+    """The ASGI application of one worker; `serves=False` is for one process's own use of a store, which is its own key.
+
+    Its `state.parts` are there from the end of its start-up to the beginning of its end.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with worker(settings, door, serves=serves) as parts:
+        async with worker(settings, serves=serves, tallies=tallies) as parts:
             app.state.parts = parts
             yield
 
@@ -97,17 +114,22 @@ def create_app(settings: Settings, *, serves: bool = True) -> Litestar:
         route_handlers=[
             predict.predict, predict.read_prediction, predict.read_predictions, outcomes.take_outcomes,
             oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
-            health.livez, health.readyz, *admin.HANDLERS,
+            health.livez, health.readyz, metrics.read_metrics, *admin.HANDLERS, *keys.HANDLERS,
         ],
+        before_request=door.admit,
+        before_send=[door.leave],
         dependencies={
             "parts": Provide(parts, sync_to_thread=False),
             "release": Provide(release, sync_to_thread=False),
         },
         lifespan=[lifespan],
-        exception_handlers=handlers(door),
+        exception_handlers=HANDLERS,
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=OpenAPIConfig(
-            title="Understudy", version=VERSION, path="/schema", render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()]
+            title="Understudy",
+            version=VERSION,
+            openapi_router=Router("/schema", route_handlers=[], opt={"scope": "open"}),
+            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
         ),
         logging_config=None,
     )  # fmt: skip

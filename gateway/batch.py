@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
-from gateway.chunk import Array, Chunk, Columns, Requests, pack_columns, pack_outputs
+from gateway.chunk import Chunk, Requests, pack_columns, pack_outputs
+from gateway.columns import Array, Columns, Outputs
 from gateway.errors import ModelFailed
+from gateway.front import Ticket
 from gateway.journal import Draft
 from gateway.lineup import Serving
 from gateway.records import Purpose
 from gateway.wire.own import Asked
 from registry.errors import AnswerRefused, InputsRefused, ModelRaised
 
+_MOST_US = 2**32 - 1
 FAULTS = (AnswerRefused, InputsRefused, ModelRaised, MemoryError)
 """How a version fails to answer, a batch that is too large for it included; anything else would be a fault of ours."""
 
@@ -25,7 +29,7 @@ class Answered(Struct, frozen=True):
 
     prediction_id: str | None
     version: int
-    outputs: dict[str, Array]
+    outputs: Outputs
     start: int
     stop: int
 
@@ -34,10 +38,7 @@ class Ask(Struct):
     """A request on its way: decoded, waiting for its run and its commit."""
 
     asked: Asked
-    purpose: Purpose
-    principal: str
-    trace: str | None
-    arrived_ns: int
+    ticket: Ticket
     done: Callable[[Answered | Exception], None]
     finished: bool = False
     """Whether `done` was called, which happens once."""
@@ -58,7 +59,7 @@ class Ran(Struct):
     cohort: Cohort
     asks: list[Ask]
     columns: Columns
-    outputs: dict[str, Array]
+    outputs: Outputs
     runs: tuple[int, ...]
     failed: list[tuple[Ask, ModelFailed]] = []
 
@@ -77,9 +78,9 @@ def run(serving: Serving, cohort: Cohort) -> Ran:
         outputs, runs = serving.champion.run(columns)
     except FAULTS as error:
         if len(cohort.asks) == 1:
-            return Ran(cohort, [], columns, {}, (), [(cohort.asks[0], _failure(serving, error))])
+            return Ran(cohort, [], columns, Outputs({}), (), [(cohort.asks[0], _failure(serving, error))])
         return _run_alone(serving, cohort)
-    return Ran(cohort, cohort.asks, columns, outputs, runs)
+    return Ran(cohort, cohort.asks, columns, Outputs(outputs), runs)
 
 
 def _run_alone(serving: Serving, cohort: Cohort) -> Ran:
@@ -99,10 +100,10 @@ def _run_alone(serving: Serving, cohort: Cohort) -> Ran:
         runs.extend(n_rows + first for first in own_runs)
         n_rows += ask.asked.columns.n_rows
     if not good:
-        return Ran(cohort, [], cohort.asks[0].asked.columns, {}, (), failed)
+        return Ran(cohort, [], cohort.asks[0].asked.columns, Outputs({}), (), failed)
     columns = Columns.joined([ask.asked.columns for ask in good])
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Ran(cohort, good, columns, outputs, tuple(runs), failed)
+    return Ran(cohort, good, columns, Outputs(outputs), tuple(runs), failed)
 
 
 def _failure(serving: Serving, error: Exception) -> ModelFailed:
@@ -124,21 +125,21 @@ def draft(serving: Serving, ran: Ran, secret: bytes, answered_ns: int) -> Draft:
         runs=ran.runs,
         secret=secret,
         inputs=pack_columns(ran.columns),
-        outputs=pack_outputs(ran.outputs, layout.outputs),
+        outputs=pack_outputs(ran.outputs.arrays, layout.outputs),
         requests=_facts(ran, answered_ns),
     )
     return Draft(chunk, layout)
 
 
 def _facts(ran: Ran, answered_ns: int) -> Requests:
-    asks = ran.asks
-    latency_us = [min((answered_ns - ask.arrived_ns) // 1_000, 2**32 - 1) for ask in asks]
-    traces = [ask.trace for ask in asks]
+    asks, tickets = ran.asks, [ask.ticket for ask in ran.asks]
+    latency_us = [min((answered_ns - ticket.arrived_ns) // 1_000, _MOST_US) for ticket in tickets]
+    traces = [ticket.trace for ticket in tickets]
     predicted = _a_row(ran, [ask.asked.predicted_at_us for ask in asks], ran.cohort.at_us)
     return Requests(
-        starts=np.array(ran.starts()[:-1], "<u4").tobytes(),
-        latency_us=np.array(latency_us, "<u4").tobytes(),
-        principals=[ask.principal for ask in asks],
+        starts=_uint32(ran.starts()[:-1]),
+        latency_us=_uint32(latency_us),
+        principals=[ticket.principal.name for ticket in tickets],
         traces=traces if any(traces) else None,
         predicted_at_us=None if predicted is None else np.array(predicted, "<i8").tobytes(),
         associations=_a_row(ran, [ask.asked.associations for ask in asks], None),
@@ -147,9 +148,13 @@ def _facts(ran: Ran, answered_ns: int) -> Requests:
     )
 
 
+def _uint32(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
 def _a_row(ran: Ran, said: Sequence[list[Any] | None], unsaid: Any) -> list[Any] | None:
     """What the requests said of their rows, one a row; None if none of them said anything."""
-    if all(values is None for values in said):
+    if said.count(None) == len(said):
         return None
     rows: list[Any] = []
     for ask, values in zip(ran.asks, said, strict=True):

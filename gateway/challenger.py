@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from msgspec import Struct
 
-from gateway.chunk import NUMPY, STATUSES, Array
+from gateway.chunk import STATUSES
+from gateway.columns import NUMPY, Array
 from registry.errors import (
     AnswerRefused,
     ArtifactRefused,

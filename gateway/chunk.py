@@ -20,27 +20,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
+from gateway.columns import NUMPY, Array, Columns, groups_of
 from gateway.errors import JournalDamaged
 from gateway.records import Purpose
 from registry.types import Dtype, InputSchema, OutputTensor, Signature
 
 FORMAT = 1
-DTYPES: tuple[Dtype, ...] = ("float32", "float64", "int64", "bool", "string")
-NUMPY: dict[Dtype, np.dtype[Any]] = {
-    "float32": np.dtype("<f4"),
-    "float64": np.dtype("<f8"),
-    "int64": np.dtype("<i8"),
-    "bool": np.dtype("?"),
-    "string": np.dtype(object),
-}
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Layout(Struct, frozen=True, dict=True):
@@ -63,47 +53,6 @@ class Layout(Struct, frozen=True, dict=True):
     def of(cls, schema: InputSchema, signature: Signature) -> Layout:
         """The layout of one version's chunks under one schema."""
         return cls(schema, signature.outputs)
-
-
-def groups_of(schema: InputSchema) -> dict[Dtype, tuple[str, ...]]:
-    """The features of each dtype that the schema uses, in schema order."""
-    groups = {dtype: tuple(f.name for f in schema.features if f.dtype == dtype) for dtype in DTYPES}
-    return {dtype: names for dtype, names in groups.items() if names}
-
-
-class Columns:
-    """Some rows of a model's inputs: one `(n_rows, n_features)` array for each dtype, in the order of `groups_of`.
-
-    `missing` holds, for a dtype with absent values, a boolean array of the same shape; their place in `blocks`
-    has the feature's default (or NaN, or the empty string).
-    """
-
-    __slots__ = ("blocks", "missing", "n_rows")
-
-    def __init__(self, n_rows: int, blocks: dict[Dtype, Array], missing: dict[Dtype, Array]) -> None:
-        self.n_rows, self.blocks, self.missing = n_rows, blocks, missing
-
-    @classmethod
-    def joined(cls, parts: Sequence[Columns]) -> Columns:
-        """Several requests' rows one under the other."""
-        if len(parts) == 1:
-            return parts[0]
-        blocks = {dtype: np.concatenate([part.blocks[dtype] for part in parts]) for dtype in parts[0].blocks}
-        lacking = {dtype for part in parts for dtype in part.missing}
-        missing = {
-            dtype: np.concatenate([part.missing.get(dtype, np.zeros(part.blocks[dtype].shape, bool)) for part in parts])
-            for dtype in lacking
-        }
-        return cls(sum(part.n_rows for part in parts), blocks, missing)
-
-    def rows(self, start: int, stop: int) -> Columns:
-        """The rows start … stop - 1, as views."""
-        blocks = {dtype: block[start:stop] for dtype, block in self.blocks.items()}
-        return Columns(stop - start, blocks, {dtype: mask[start:stop] for dtype, mask in self.missing.items()})
-
-    def by_name(self, groups: Mapping[Dtype, tuple[str, ...]]) -> dict[str, Array]:
-        """Feature name → array of n_rows values (views)."""
-        return {name: self.blocks[dtype][:, i] for dtype, names in groups.items() for i, name in enumerate(names)}
 
 
 class Requests(Struct, array_like=True):

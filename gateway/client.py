@@ -42,13 +42,29 @@ class Unreachable(Exception):
 class Client:
     """Calls of one user. Not for several threads at once."""
 
-    def __init__(self, url: str, *, timeout_s: float = 60.0, transport: httpx.BaseTransport | None = None) -> None:
-        """Raises Unreachable where `url` is no address at all."""
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Work on the server at `url`, with an API key where it needs one.
+
+        Raises:
+            Unreachable: `url` is no address at all.
+            ValueError: the key has characters that no key has; says no more of it.
+        """
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ValueError("key: expected printable ASCII, like us_…, got something else")
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
         try:
             # no proxies and no credentials from the environment: predictions go where they were told to
             self._http = httpx.Client(
-                base_url=url, timeout=timeout_s, transport=transport, trust_env=False, follow_redirects=False
-            )
+                base_url=url, headers=headers, timeout=timeout_s, transport=transport, trust_env=False,
+                follow_redirects=False,
+            )  # fmt: skip
         except httpx.InvalidURL as error:
             raise Unreachable(f"{url!r} is no address: {error}") from None
 
@@ -143,6 +159,19 @@ class Client:
         """Every change of the lineup, oldest first."""
         decided: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "decisions"))
         return decided
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Every key that was ever issued, oldest first, without the secrets."""
+        issued: list[dict[str, Any]] = self._decoded("GET", "/admin/keys")
+        return issued
+
+    def issue_key(self, principal: str, scopes: Sequence[str], **limits: Any) -> dict[str, Any]:
+        """Issue a key: `{"key", "token"}`, the token this once. `limits`: models, expires_at; each as on the wire."""
+        return self._json("POST", "/admin/keys", {"principal": principal, "scopes": scopes, **limits})
+
+    def revoke_key(self, key_id: str, reason: str) -> dict[str, Any]:
+        """Revoke a key, for good; returns it."""
+        return self._json("POST", _path("admin", "keys", key_id, "revoke"), {"reason": reason})
 
     def set_clock(self, now: datetime) -> None:
         """Advance the caller's clock."""

@@ -57,10 +57,9 @@ class JournalClock:
             InvalidInput: under the caller's clock, with neither the clock nor the prediction's time known.
         """
         now_us = self.now_us()
-        said = [t for t in (now_us, predicted_at_us) if t is not None]
-        if not said:
+        if now_us is None and predicted_at_us is None:
             raise InvalidInput("predicted_at: expected a time, as the caller's clock was not set yet")
-        self._last_stamp_us = max(self._last_stamp_us, *said)
+        self._last_stamp_us = max(self._last_stamp_us, now_us or 0, predicted_at_us or 0)
         return self._last_stamp_us
 
     def idle_stamp(self) -> int | None:

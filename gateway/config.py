@@ -17,21 +17,31 @@ from msgspec import Meta, Struct
 from gateway.errors import SettingsRefused
 
 PREFIX = "UNDERSTUDY__"
+KEY = "UNDERSTUDY_KEY"
+"""No setting: what a client shows to a server, and nothing that a server is told."""
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP front."""
 
-    host: Annotated[str, Meta(description="address to bind")] = "127.0.0.1"
+    host: Annotated[str, Meta(description="address to bind; beyond this machine only with keys")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to bind; 0 takes any free one")] = 8080
     workers: Annotated[int, Meta(ge=1, le=64, description="gateway processes that share the port")] = 1
-    open_to_network: Annotated[
-        bool, Meta(description="accept in writing that whoever reaches the port may predict and promote")
-    ] = False
     max_body_bytes: Annotated[int, Meta(ge=1_024, description="largest request body")] = 1_048_576
     max_model_bytes: Annotated[int, Meta(ge=1_024, description="largest uploaded model")] = 268_435_456
     max_rows: Annotated[int, Meta(ge=1, le=1_000_000, description="most rows of one request")] = 1_000
     max_waiting_rows: Annotated[int, Meta(ge=1, description="rows waiting for one model before 503")] = 10_000
+    lane: Annotated[bool, Meta(description="answer plain predictions where they are parsed, many times faster")] = True
+    max_header_bytes: Annotated[int, Meta(ge=1_024, description="largest head of a request")] = 16_384
+    max_headers: Annotated[int, Meta(ge=8, description="most headers of a request")] = 64
+    receive_s: Annotated[
+        float, Meta(gt=0, description="how long a request may take to come, or an answer to be read")
+    ] = 8.0
+    keep_alive_s: Annotated[float, Meta(gt=0, description="how long a connection may say nothing")] = 75.0
+    drain_notice_s: Annotated[
+        float,
+        Meta(ge=0, description="how long a stopping worker still takes requests, while it says that it is not ready"),
+    ] = 1.0
     drain_s: Annotated[float, Meta(ge=0, description="how long a stopping worker finishes what it accepted")] = 10.0
 
 
@@ -159,9 +169,14 @@ def load(
         raise SettingsRefused(f"settings: {error}") from None
 
 
+def key_of_environment(environment: Mapping[str, str] | None = None) -> str | None:
+    """The API key that `UNDERSTUDY_KEY` holds, so that it need not stand on a command line; None for none."""
+    return (os.environ if environment is None else environment).get(KEY, "").strip() or None
+
+
 def environment_of_children() -> dict[str, str]:
-    """This process's environment without the settings, which a child is told whole."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    """This process's environment without the settings, which a child is told whole, and without anybody's key."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) and name != KEY}
 
 
 def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:

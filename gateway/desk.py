@@ -22,7 +22,7 @@ from gateway.lineup import Lineups, Serving
 from gateway.records import Address, OutcomeRecord, Receipt, address_of, is_genuine, micros
 from gateway.wire.outcomes import SentOutcome, decode, split
 from gateway.wire.strict_json import AwareDatetime
-from registry.types import Signature
+from registry.types import Principal, Signature
 
 T = TypeVar("T")
 LARGEST_OUTCOME = 1e100
@@ -62,7 +62,7 @@ class JournalDesk:
         """Whatever `look` finds in the journal, looked up in the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, look, self._files)
 
-    async def take(self, name: str, body: bytes, *, lines: bool) -> Receipt:
+    async def take(self, name: str, body: bytes, *, by: Principal, lines: bool) -> Receipt:
         """Store the outcomes of a request body; what is refused is refused one by one.
 
         Raises:
@@ -72,7 +72,7 @@ class JournalDesk:
         """
         serving = self._lineups[name]
         pieces = split(body, lines=lines)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, serving, pieces)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, serving, pieces, by)
 
     def close(self) -> None:
         """Store what was taken, then close the files."""
@@ -80,13 +80,13 @@ class JournalDesk:
         self._thread.submit(self._files.reader.close).result()
         self._thread.shutdown()
 
-    def _take(self, serving: Serving, pieces: Sequence[bytes]) -> Receipt:
+    def _take(self, serving: Serving, pieces: Sequence[bytes], by: Principal) -> Receipt:
         receipt = Receipt(rejected=[])
         records: list[OutcomeRecord] = []
         early: list[bool] = []
         for index, piece in enumerate(pieces):
             try:
-                record, is_early = self._record(serving, decode(piece))
+                record, is_early = self._record(serving, decode(piece), by)
             except BadRequest as error:
                 receipt.rejected.append({"index": index, "reason": str(error)})
             except NotFound:
@@ -113,7 +113,7 @@ class JournalDesk:
                         receipt.accepted += 1
         return receipt
 
-    def _record(self, serving: Serving, sent: SentOutcome) -> tuple[OutcomeRecord, bool]:
+    def _record(self, serving: Serving, sent: SentOutcome, by: Principal) -> tuple[OutcomeRecord, bool]:
         """The record of a sent outcome, and whether its prediction is still to come.
 
         Raises:
@@ -137,12 +137,27 @@ class JournalDesk:
         else:
             association_id = str(sent.association_id)
             early = not self._files.reader.associated(serving.model.name, association_id)
-        source = sent.source if isinstance(sent.source, str) else "default"
         received_us = observed_us if now_us is None else now_us
         record = OutcomeRecord(
-            serving.model.name, address, association_id, row, outcome, source, observed_us, stated, received_us
+            serving.model.name,
+            address,
+            association_id,
+            row,
+            outcome,
+            source_of(sent, by),
+            observed_us,
+            stated,
+            received_us,
         )
         return record, early
+
+
+def source_of(sent: SentOutcome, by: Principal) -> str:
+    """Where an outcome comes from: what the caller says, within the name that its key gives it."""
+    said = sent.source if isinstance(sent.source, str) else None
+    if by.name == Principal.local_operator().name:
+        return said or "default"
+    return by.name if said is None else f"{by.name}/{said}"
 
 
 def resolve(reader: PredictionReader, model: str, prediction_id: str, row: int) -> Address:

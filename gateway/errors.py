@@ -7,6 +7,8 @@
     │   ├── NotJson              not UTF-8, not JSON, or a key given twice
     │   ├── WrongContentType     something else than application/json
     │   └── InvalidInput         valid JSON that does not fit the model's schema
+    ├── Unauthenticated          a key is needed, and none was given that is accepted
+    ├── Forbidden                the key may not do that, or not to that model
     ├── NotFound                 no such prediction, version or route
     ├── Gone                     it existed; its contents were erased or expired
     ├── Conflict                 true a moment ago, or for another model
@@ -20,6 +22,8 @@
 """
 
 from __future__ import annotations
+
+from registry.types import Principal, Scope
 
 
 class GatewayError(Exception):
@@ -60,6 +64,24 @@ class WrongContentType(BadRequest):
 
 class InvalidInput(BadRequest):
     """Valid JSON that does not fit the model's input schema."""
+
+
+class Unauthenticated(GatewayError):
+    """Nobody knows who asks."""
+
+
+class Forbidden(GatewayError):
+    """It is known who asks, and they may not."""
+
+    def __init__(self, principal: Principal, needed: tuple[Scope, ...], model: str | None) -> None:
+        """`needed`: any one of these would do; `model` None: what was asked concerns no single one."""
+        self.principal, self.needed, self.model = principal, needed, model
+        sentence = f"this needs the scope {' or '.join(needed)}; the key of '{principal.name}' has "
+        if principal.scopes.isdisjoint((*needed, "admin")):
+            sentence += ", ".join(sorted(principal.scopes)) or "none"
+        else:
+            sentence += "it for some models only, not for " + ("all of them" if model is None else f"'{model:.80}'")
+        super().__init__(sentence)
 
 
 class NotFound(GatewayError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from gateway.chunk import STATUSES, Chunk, ShadowChunk, unpack_columns, unpack_outputs
+from gateway.chunk import STATUSES, Chunk, Layout, Packed, ShadowChunk, unpack_columns, unpack_outputs
+from gateway.columns import Outputs
 from gateway.desk import Files, resolve
 from gateway.journal.join import rank
 from gateway.records import Address, moment, prediction_id
-from gateway.wire.own import rows_of
 from registry.types import Model
 
 
@@ -46,7 +47,7 @@ def document(files: Files, model: Model, address: Address) -> dict[str, Any]:
         "at": moment(chunk.at_us),
         "predicted_at": moment(int(chunk.predicted_at_us()[address.row])),
         "inputs": None if chunk.erased else _inputs(chunk, layout, address.row),
-        "outputs": rows_of(unpack_outputs(chunk.outputs, layout.outputs), address.row, address.row + 1)[0],
+        "outputs": _row(chunk.outputs, layout, address.row),
         "association_id": None if facts.associations is None else facts.associations[address.row],
         "decision": None if facts.decisions is None else facts.decisions[address.row],
         "propensity": None if facts.propensities is None else facts.propensities[address.row],
@@ -69,7 +70,7 @@ def document(files: Files, model: Model, address: Address) -> dict[str, Any]:
     }
 
 
-def _inputs(chunk: Chunk, layout: Any, row: int) -> dict[str, Any]:
+def _inputs(chunk: Chunk, layout: Layout, row: int) -> dict[str, Any]:
     columns = unpack_columns(chunk, layout).rows(row, row + 1)
     values = {name: column.tolist()[0] for name, column in columns.by_name(layout.groups).items()}
     for dtype, mask in columns.missing.items():
@@ -78,10 +79,14 @@ def _inputs(chunk: Chunk, layout: Any, row: int) -> dict[str, Any]:
     return {name: values[name] for name in layout.schema.names}
 
 
+def _row(packed: Sequence[Packed], layout: Layout, row: int) -> dict[str, Any]:
+    return Outputs(unpack_outputs(packed, layout.outputs)).rows(row, row + 1)[0]
+
+
 def _shadow(files: Files, version: int, shadow: ShadowChunk, row: int) -> dict[str, Any]:
     status = STATUSES[shadow.status[row]]
     outputs = None
     if status == "scored" and shadow.outputs is not None:
         layout = files.ledger.layout(shadow.layout)
-        outputs = rows_of(unpack_outputs(shadow.outputs, layout.outputs), row, row + 1)[0]
+        outputs = _row(shadow.outputs, layout, row)
     return {"version": version, "status": status, "outputs": outputs, "at": moment(shadow.at_us)}

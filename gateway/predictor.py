@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import Any
 
 from msgspec import Struct
 
 from gateway.batch import Answered, Ask, Cohort, Ran, draft, run
 from gateway.clock import JournalClock
 from gateway.errors import GatewayError, InvalidInput, JournalUnavailable, Overloaded
+from gateway.front import Ticket
 from gateway.journal import Appender
 from gateway.lineup import Lineups, Serving
-from gateway.records import SECRET_BYTES, Purpose, prediction_id
+from gateway.metrics import Tally
+from gateway.randomness import Drawn, Source
+from gateway.records import SECRET_BYTES, Purpose, prediction_ids
 from gateway.wire.own import Asked
 from registry.errors import RegistryError
 
@@ -48,20 +51,20 @@ class Predictor:
         clock: JournalClock,
         *,
         max_waiting_rows: int,
-        random: Callable[[int], bytes] = os.urandom,
+        tally: Tally | None = None,
+        random: Source = os.urandom,
     ) -> None:
         self._lineups, self._appender, self._writer, self._clock = lineups, appender, writer, clock
-        self._max_waiting_rows, self._random = max_waiting_rows, random
+        self._max_waiting_rows, self._secrets = max_waiting_rows, Drawn(SECRET_BYTES, random)
         self._queues: dict[str, Queue] = {}
         self._threads = ThreadPoolExecutor(thread_name_prefix="champion")
         self._answered = asyncio.Event()
         self._last_at_us = 0
+        self.tally = Tally() if tally is None else tally
         self.n_unfinished = 0
         """Requests taken and not answered yet; a draining worker waits for 0."""
-        self.n_unlogged = 0
-        """Answers that were given without a record, as their model's policy allows."""
 
-    async def predict(self, name: str, asked: Asked, purpose: Purpose, principal: str, trace: str | None) -> Answered:
+    async def predict(self, name: str, asked: Asked, ticket: Ticket) -> Answered:
         """The champion's answer, once it is recorded.
 
         Raises:
@@ -81,13 +84,14 @@ class Predictor:
             else:
                 future.set_result(answer)
 
-        self.submit(name, Ask(asked, purpose, principal, trace, time.perf_counter_ns(), done))
+        self.submit(name, Ask(asked, ticket, done))
         return await future
 
     def submit(self, name: str, ask: Ask) -> None:
         """Have a request answered by the next run; its `done` is called in the loop. Raises as `predict`."""
         self._lineups[name]
-        self._check_times(ask.asked.predicted_at_us)
+        if self._clock.of_caller or ask.asked.predicted_at_us is not None:
+            self._check_times(ask.asked.predicted_at_us)
         n_rows = ask.asked.columns.n_rows
         queue = self._queues.get(name) or self._queues.setdefault(name, Queue(name))
         if queue.waiting and queue.n_rows + n_rows > self._max_waiting_rows:
@@ -128,7 +132,7 @@ class Predictor:
         asks, queue.waiting, queue.n_rows = queue.waiting, [], 0
         in_thread = False
         try:
-            with self._failing_with(asks):
+            with _Failing(self, asks):
                 in_thread = self._run(queue, asks)
         finally:
             if not in_thread:
@@ -139,7 +143,7 @@ class Predictor:
         try:
             serving = self._lineups[queue.name]  # read once: the whole run belongs to this generation
         except (GatewayError, RegistryError) as error:
-            self._refuse([(ask, error) for ask in asks])
+            self.refuse([(ask, error) for ask in asks])
             return False
         cohorts = self._cohorts(asks)
         if not serving.champion.leaves_the_loop(sum(ask.asked.columns.n_rows for ask in asks)):
@@ -153,7 +157,7 @@ class Predictor:
     def _back(self, queue: Queue, serving: Serving, asks: Sequence[Ask], running: Future[list[Ran]]) -> None:
         """Back in the loop from the thread."""
         try:
-            with self._failing_with(asks):
+            with _Failing(self, asks):
                 self._ran(serving, running.result())
         finally:
             self._go_on(queue)
@@ -164,33 +168,30 @@ class Predictor:
         if queue.busy:
             asyncio.get_running_loop().call_soon(self._tick, queue)
 
-    @contextmanager
-    def _failing_with(self, asks: Sequence[Ask]) -> Iterator[None]:
-        """A fault of ours is not caught, but leaves nobody waiting: these requests fail by it."""
-        try:
-            yield
-        except Exception as fault:
-            self._refuse([(ask, fault) for ask in asks])
-            raise
-
     def _cohorts(self, asks: Sequence[Ask]) -> list[Cohort]:
         """The chunks to be, oldest bucket first. All carry the time at which their run starts, which is now."""
         cohorts: dict[tuple[int, Purpose], Cohort] = {}
-        at_us = self._clock.stamp(max((t for ask in asks for t in ask.asked.predicted_at_us or ()), default=None))
+        said = [t for ask in asks for t in ask.asked.predicted_at_us or ()]
+        at_us = self._clock.stamp(max(said) if said else None)
+        bucket = self._clock.bucket_of(at_us)
         for ask in asks:
-            own_us = ask.asked.predicted_at_us[0] if ask.asked.predicted_at_us else at_us
-            key = self._clock.bucket_of(own_us), ask.purpose
-            cohorts.setdefault(key, Cohort([], ask.purpose, key[0], at_us)).asks.append(ask)
+            said_us, purpose = ask.asked.predicted_at_us, ask.ticket.purpose
+            key = (bucket if said_us is None else self._clock.bucket_of(said_us[0])), purpose
+            cohort = cohorts.get(key)
+            if cohort is None:
+                cohort = cohorts[key] = Cohort([], purpose, key[0], at_us)
+            cohort.asks.append(ask)
         return [cohorts[key] for key in sorted(cohorts)]
 
     def _ran(self, serving: Serving, batches: Sequence[Ran]) -> None:
         """Commit what was answered."""
         answered_ns = time.perf_counter_ns()
-        self._refuse([failure for ran in batches for failure in ran.failed])
+        for ran in batches:
+            self.refuse(ran.failed)
         good = [ran for ran in batches if ran.asks]
         for ran in good:
             self._keep_order(ran.cohort)
-        drafts = [draft(serving, ran, self._random(SECRET_BYTES), answered_ns) for ran in good]
+        drafts = [draft(serving, ran, self._secrets.take(), answered_ns) for ran in good]
         if drafts:
             secrets = [d.chunk.secret for d in drafts]
             self._appender.append(drafts, lambda fate: self._committed(serving, good, secrets, fate))
@@ -209,20 +210,27 @@ class Predictor:
         """The commit has happened, or has not: answer, with an address each, or refuse."""
         asks = [ask for ran in batches for ask in ran.asks]
         if isinstance(fate, JournalUnavailable) and serving.model.policy.unjournalled == "refuse":
-            self._refuse([(ask, fate) for ask in asks])
+            self.refuse([(ask, fate) for ask in asks])
             return
-        with self._failing_with(asks):
+        with _Failing(self, asks):
             for i, (ran, secret) in enumerate(zip(batches, secrets, strict=True)):
-                starts = ran.starts()
-                for ask, start, stop in zip(ran.asks, starts, starts[1:], strict=False):
-                    if isinstance(fate, JournalUnavailable):
-                        self.n_unlogged += 1
-                        address = None
-                    else:
-                        address = prediction_id(self._writer, fate[i], start, secret)
-                    self._finish(ask, Answered(address, serving.lineup.champion, ran.outputs, start, stop))
+                self._answer(serving, ran, None if isinstance(fate, JournalUnavailable) else (fate[i], secret))
 
-    def _refuse(self, failures: Sequence[tuple[Ask, Exception]]) -> None:
+    def _answer(self, serving: Serving, ran: Ran, place: tuple[int, bytes] | None) -> None:
+        """Answer the requests of one chunk, which stands at this seq, under this secret; or is not recorded."""
+        starts = ran.starts()
+        addresses: Sequence[str | None]
+        if place is None:
+            addresses = [None] * len(ran.asks)
+            self.tally.count_unlogged(serving.model.name, ran.columns.n_rows)
+        else:
+            addresses = prediction_ids(self._writer, place[0], starts[:-1], place[1])
+        champion, outputs = serving.lineup.champion, ran.outputs
+        for ask, address, start, stop in zip(ran.asks, addresses, starts, starts[1:], strict=False):
+            self._finish(ask, Answered(address, champion, outputs, start, stop))
+
+    def refuse(self, failures: Sequence[tuple[Ask, Exception]]) -> None:
+        """Answer these requests by what kept them from an answer."""
         for ask, error in failures:
             self._finish(ask, error)
 
@@ -234,6 +242,22 @@ class Predictor:
         if not self.n_unfinished:
             self._answered.set()
         ask.done(answer)
+
+
+class _Failing:
+    """A fault of ours is not caught, but leaves nobody waiting: these requests fail by it."""
+
+    __slots__ = ("_asks", "_predictor")
+
+    def __init__(self, predictor: Predictor, asks: Sequence[Ask]) -> None:
+        self._predictor, self._asks = predictor, asks
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, fault: BaseException | None, trace: Any) -> None:
+        if isinstance(fault, Exception):
+            self._predictor.refuse([(ask, fault) for ask in self._asks])
 
 
 def _run_all(serving: Serving, cohorts: Sequence[Cohort]) -> list[Ran]:

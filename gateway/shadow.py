@@ -15,8 +15,9 @@ import numpy as np
 import structlog
 
 from gateway.challenger import Challenger, Scores, failed
-from gateway.chunk import STATUSES, Chunk, Columns, Layout, ShadowChunk, pack_outputs, unpack_columns
+from gateway.chunk import STATUSES, Chunk, Layout, ShadowChunk, pack_outputs, unpack_columns
 from gateway.clock import MICROSECONDS, JournalClock
+from gateway.columns import Columns
 from gateway.config import Settings, ShadowSettings
 from gateway.errors import GatewayError, JournalDamaged
 from gateway.journal import Ledger, Mirrored, PredictionReader, only_one, open_ledger, open_reader
@@ -27,6 +28,7 @@ from gateway.status import mirrored_versions
 from registry.errors import RegistryError
 from registry.store import Registry
 from registry.types import Lineup, Model
+from registry.watch import Watch
 
 SCORED = STATUSES.index("scored")
 HEADS_AT_ONCE = 2_000
@@ -88,11 +90,13 @@ class Mirror:
         self._seats: dict[tuple[str, int], Seat] = {}
         self._newest: dict[str, int] = {}
         """Model → the newest generation that is known here: what a later one mirrors is not."""
-        self._stamp: int | None = None
+        self._watch = Watch(registry)
 
     def step(self) -> bool:
         """Give every challenger at most one batch of each writer; whether there was anything to do."""
         self._refresh()
+        if not self._seats:
+            return False
         writers = self._reader.writers()
         worked = [self._served(seat, writers) for seat in self._seats.values()]
         return any(worked)
@@ -104,8 +108,7 @@ class Mirror:
 
     def _refresh(self) -> None:
         """Take over who is mirrored. A version that has left keeps its seat until its own generations are done."""
-        stamp = self._registry.change_stamp()
-        if stamp == self._stamp:
+        if not self._watch.changed():
             return
         self._clock.refresh(self._registry)
         for model in self._registry.models():
@@ -119,7 +122,7 @@ class Mirror:
                 elif seat.generations != generations:
                     seat.generations = generations
                     seat.finished.clear()
-        self._stamp = stamp
+        self._watch.taken_over()
 
     def _challenger(self, model: Model, version: int) -> Challenger:
         found = self._registry.version(model.name, version)

@@ -7,6 +7,7 @@ writes to that pipe: when it closes, whatever the parent died of, the children k
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,14 +16,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import structlog
 from msgspec import Struct
 
-from gateway.config import ServerSettings, Settings, environment_of_children
+from gateway.config import Settings, environment_of_children
 from gateway.errors import SettingsRefused
+from gateway.metrics.pool import tallies_folder
 
 CRASHES_ALLOWED = 5
 CRASH_WINDOW_S = 60.0
@@ -34,25 +37,31 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _log = structlog.get_logger("supervisor")
 
 
-def listening_socket(settings: ServerSettings) -> socket.socket:
+def listening_socket(settings: Settings, *, has_keys: bool) -> socket.socket:
     """The bound socket that all gateway workers accept from.
 
+    Args:
+        settings: where to listen, and the store that is served.
+        has_keys: whether the store ever issued a key, so that nobody is let in without one.
+
     Raises:
-        SettingsRefused: the address is taken, or is not this machine's alone and nobody has accepted that in writing.
+        SettingsRefused: the address is taken, or others than this machine reach it and there are no keys.
     """
-    if settings.host not in _LOOPBACK and not settings.open_to_network:
+    host, port = settings.server.host, settings.server.port
+    if host not in _LOOPBACK and not has_keys:
         raise SettingsRefused(
-            f"server.host: expected a loopback address, got {settings.host}: there are no keys yet, so whoever reaches "
-            "the port may predict and promote; set server.open_to_network = true to accept that"
+            f"server.host: expected a loopback address ({', '.join(_LOOPBACK)}), got '{host}': there are no keys, so "
+            "whoever reaches the port could predict and promote; issue the first with: "
+            f"understudy keys issue ops --scope admin --data-dir {shlex.quote(settings.store)}"
         )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((settings.host, settings.port))
+        bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise SettingsRefused(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+        raise SettingsRefused(f"cannot listen on {host}:{port}: {error.strerror}") from None
     bound.listen(2_048)
     bound.set_inheritable(True)
     return bound
@@ -65,6 +74,8 @@ class Inherited(Struct, frozen=True):
     settings: Settings
     socket: int | None
     pipe: int
+    tallies: str | None
+    """The folder where gateway workers add up what they count; see `metrics/pool.py`."""
 
 
 class Worker:
@@ -125,6 +136,8 @@ class Supervisor:
 
     def __init__(self, settings: Settings, bound: socket.socket) -> None:
         self._settings, self._bound = settings, bound
+        self._opened = ExitStack()
+        self._tallies = self._opened.enter_context(tallies_folder(settings.folder))
         self._pipe, self._held = os.pipe()
         os.set_inheritable(self._pipe, True)
         roles = ["gateway"] * settings.server.workers + ["shadow", "retrain"]
@@ -151,10 +164,12 @@ class Supervisor:
             worker.end_by(asked_s + drain_s + LAST_STEP_S)
         os.close(self._held)
         os.close(self._pipe)
+        self._opened.close()
 
     def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
         fd = self._bound.fileno() if role == "gateway" else None
-        inherited = Inherited(role, self._settings, fd, self._pipe)
+        tallies = str(self._tallies) if role == "gateway" else None
+        inherited = Inherited(role, self._settings, fd, self._pipe, tallies)
         # -P: a folder that is called `gateway` where somebody starts this is not what is meant
         command = [sys.executable, "-P", "-m", "gateway.cli.role", msgspec.json.encode(inherited).decode()]
         passed: Sequence[int] = [self._pipe] if fd is None else [self._pipe, fd]

@@ -5,25 +5,89 @@ uvicorn with httptools and uvloop, never h11: h11 answers a request that is hidd
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from gateway.app import create_app
-from gateway.config import Settings
+from gateway.config import ServerSettings, Settings
+from gateway.connection import Connection
+from gateway.lane import Lane, LaneConnection
+from gateway.routes.parts import Parts
+
+LOOK_EVERY_TICKS = 5
+"""uvicorn ticks ten times a second."""
 
 
-def run_gateway(settings: Settings, bound: socket.socket) -> None:
-    """Serve until SIGTERM, then finish what was taken.
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, with deadlines for its connections, and an end that nobody is surprised by.
+
+    Told to end, it first goes on answering for a while, says that it is not ready, and ends each connection with an
+    answer: who sends requests sends them elsewhere. Only then are the quiet connections closed. Told again, it hurries.
+    """
+
+    def __init__(self, config: uvicorn.Config, parts: Callable[[], Parts], settings: ServerSettings) -> None:
+        super().__init__(config)
+        self._parts, self._settings = parts, settings
+        self._hurried = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; what is there by now is there to stay, and is not looked through for garbage any more."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % LOOK_EVERY_TICKS == 0:
+            self._look_at_connections()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then end."""
+        self._parts().front.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_notice_s):
+                await self._hurried.wait()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """A signal: to end, and the second time to hurry."""
+        if self.should_exit:
+            self._hurried.set()
+        super().handle_exit(sig, frame)
+
+    def _look_at_connections(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.end_if_overdue(now_s)
+
+
+def run_gateway(settings: Settings, bound: socket.socket, tallies: Path | None = None) -> None:
+    """Serve until SIGTERM, then finish what was taken. `tallies`: see `gateway/metrics/pool.py`.
 
     Raises:
         SystemExit: 0 when it was told to end, 1 when it could not start.
     """
+    app = create_app(settings, tallies=tallies)
+
+    def parts() -> Parts:
+        made: Parts = app.state.parts
+        return made
+
     config = uvicorn.Config(
-        create_app(settings),
-        http="httptools",
+        app,
+        http=protocol_of(parts, settings.server),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -36,7 +100,20 @@ def run_gateway(settings: Settings, bound: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal once more when everything is answered: that is an end as it should be
         signal.signal(number, lambda *_: sys.exit(0))
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, parts, settings.server)
     server.run(sockets=[bound])
     if not server.started:
         sys.exit(1)
+
+
+def protocol_of(parts: Callable[[], Parts], settings: ServerSettings) -> Any:
+    """What makes a connection: with the lane or without, on httptools both. `parts` are there once it has started."""
+    if not settings.lane:
+        return partial(Connection, front=lambda: parts().front, settings=settings)
+
+    @cache
+    def lane() -> Lane:
+        made = parts()
+        return Lane(made.front, made.lineups, made.predictor)
+
+    return partial(LaneConnection, lane=lane, settings=settings)

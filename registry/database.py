@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +26,15 @@ from registry.tables import state
 
 # alembic keeps the migration that runs in module globals, so that in one process one runs at a time
 _MIGRATING = threading.Lock()
+SETTLED_NS = 100_000_000
+"""Older timestamps of a file do not hide a second write: file systems tick every few milliseconds."""
 
 
 class Database:
     """One SQLite file; safe to use from several threads and processes."""
 
-    def __init__(self, engine: Engine, busy_timeout_s: float) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, path: Path, busy_timeout_s: float) -> None:
+        self._engine, self._path = engine, path
         self._writing = engine.execution_options(immediate=True)
         self._busy_timeout_s = busy_timeout_s
 
@@ -45,13 +48,25 @@ class Database:
         engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": busy_timeout_s})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
-        database = cls(engine, busy_timeout_s)
+        database = cls(engine, path, busy_timeout_s)
         try:
             database._migrate()
         except BaseException:
             engine.dispose()
             raise
         return database
+
+    def written(self) -> tuple[int, int] | None:
+        """What moves whenever the file is written, for the price of a `stat`; None while that cannot be relied on.
+
+        What was written a moment ago may be written again within the same tick of the file's timestamp.
+        """
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        settled = time.time_ns() - found.st_mtime_ns > SETTLED_NS
+        return (found.st_mtime_ns, found.st_ino) if settled else None
 
     def close(self) -> None:
         """Closes every connection."""

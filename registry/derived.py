@@ -68,8 +68,10 @@ def advance_clock(connection: Connection, to: datetime) -> None:
     """Moves the caller's clock to `to`.
 
     Raises:
-        ClockRefused: `to` is before what the clock shows.
+        ClockRefused: `to` is before what the clock shows, or does not say its time zone.
     """
+    if to.tzinfo is None:
+        raise ClockRefused(f"a moment must say its time zone, and {to.isoformat()} does not")
     moved = connection.execute(
         state.update().where(or_(state.c.clock.is_(None), state.c.clock <= to)).values(clock=to)
     )  # fmt: skip

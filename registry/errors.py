@@ -20,6 +20,8 @@
     │   └── ChildOutOfMemory        it needed more memory than it may have
     ├── TransitionRefused       the roles do not allow it (promote a retired version, retire the champion)
     ├── GenerationMoved         somebody else changed the lineup first: read it again, decide again
+    ├── UnknownKey              no key of that id was ever issued
+    ├── KeyRefused              a key that cannot be meant: nobody, nothing, an unknown model, or over already
     ├── ClockRefused            the clock is not the caller's to move, or would go back
     ├── StoreUnreachable        the database cannot be read or written: the disk is full, gone or damaged
     │   └── StoreBusy               another process held it for longer than a write may wait
@@ -168,6 +170,19 @@ class GenerationMoved(RegistryError):
         super().__init__(
             f"the lineup of '{model}' is at generation {got}, not {expected}: read it again and decide again"
         )
+
+
+class UnknownKey(RegistryError):
+    """No key of that id was ever issued."""
+
+    def __init__(self, key_id: str) -> None:
+        # cut to what an id can be: whoever gives the whole key by mistake must not find it in a log
+        self.key_id = key_id[:16]
+        super().__init__(f"there is no key '{self.key_id}'")
+
+
+class KeyRefused(RegistryError):
+    """A key that cannot be meant; the message names the place, what was expected and what came."""
 
 
 class ClockRefused(RegistryError):

@@ -23,6 +23,7 @@ class RegistryReader:
     def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
         self._database = database
         self._artifacts = artifacts
+        self._stamped: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Closes the database."""
@@ -37,13 +38,20 @@ class RegistryReader:
         self.close()
 
     def change_stamp(self) -> int:
-        """One number that moves with every change of a lineup, policy, schema or clock: a tenth of a millisecond.
+        """One number that moves with every change of a lineup, policy, schema, key or clock: a tenth of a millisecond.
 
         It can wait for a commit under way (the disk's time), so an event loop calls it in a thread.
         """
+        written = self._database.written()
         with self._database.read() as connection:
             stamp: int = connection.execute(select(tables.state.c.change_stamp)).scalar_one()
+        self._stamped = written
         return stamp
+
+    def may_have_changed(self) -> bool:
+        """False where the change stamp certainly is what it was when last read: some microseconds, and never a wait."""
+        written = self._database.written()
+        return written is None or written != self._stamped
 
     def models(self) -> list[Model]:
         """Every model, by name."""

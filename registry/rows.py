@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Row
 
 from registry.types import (
+    ApiKey,
     AuditRow,
     ClosedBucket,
     Decision,
@@ -17,6 +18,7 @@ from registry.types import (
     Model,
     Policy,
     Reign,
+    Scope,
     Signature,
     TrainingReport,
     Version,
@@ -81,6 +83,15 @@ def to_audit_row(row: AnyRow) -> AuditRow:
     """From `audit`."""
     detail = msgspec.json.decode(row.detail, type=dict[str, Any])
     return AuditRow(row.seq, row.at, row.principal, row.action, row.model, detail, row.previous_hash, row.hash)
+
+
+def to_key(row: AnyRow) -> ApiKey:
+    """From `api_key`, without the digest."""
+    return ApiKey(
+        row.key_id, row.principal, msgspec.json.decode(row.scopes, type=tuple[Scope, ...]),
+        None if row.models is None else msgspec.json.decode(row.models, type=tuple[str, ...]),
+        row.created_at, row.created_by, row.expires_at, row.revoked_at,
+    )  # fmt: skip
 
 
 def to_closed_bucket(row: AnyRow) -> ClosedBucket:

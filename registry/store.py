@@ -1,6 +1,6 @@
 """The registry: what exists, who plays, who decided. Every call that changes something is one transaction.
 
-    registry.db     models, versions, lineups, reigns, decisions, audit: `tables`
+    registry.db     models, versions, lineups, reigns, decisions, keys, audit: `tables`
     artifacts/      the bytes of versions, by digest: `artifacts`
 
 Any number of processes open the same store. Calls are synchronous, may be made from any thread, and take some
@@ -19,7 +19,8 @@ from registry.admission import AdmissionLimits, admit
 from registry.artifacts import ArtifactStore, digest_of
 from registry.database import Database
 from registry.decisions import Grounds
-from registry.errors import ArtifactRefused, ClockRefused
+from registry.errors import ArtifactRefused
+from registry.keys import Keys
 from registry.lookup import find_lineup, find_model
 from registry.reader import RegistryReader
 from registry.schemas import check_name, check_schema
@@ -44,6 +45,7 @@ class Registry(RegistryReader):
     def __init__(self, database: Database, artifacts: ArtifactStore, now: Callable[[], datetime]) -> None:
         super().__init__(database, artifacts)
         self._now = now
+        self.keys = Keys(database, now)
 
     @classmethod
     def open(
@@ -253,7 +255,7 @@ class Registry(RegistryReader):
             return decisions.change(connection, "retire", model, version, grounds)
 
     def record(self, action: str, *, by: Principal, model: str = "", detail: dict[str, Any]) -> AuditRow:
-        """Adds a line to the audit for what happens outside of the registry: keys, erasures, refused uploads."""
+        """Adds a line to the audit for what happens outside of the registry: erasures, refused uploads."""
         with self._database.write() as connection:
             return audit.append(connection, at=self._now(), by=by, action=action, model=model, detail=detail)
 
@@ -265,8 +267,6 @@ class Registry(RegistryReader):
         Raises:
             ClockRefused: `to` is before what it shows, or does not say its time zone.
         """
-        if to.tzinfo is None:
-            raise ClockRefused(f"a moment must say its time zone, and {to.isoformat()} does not")
         if (shown := self.clock()) == to:
             return
         with self._database.change() as connection:

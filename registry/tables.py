@@ -147,6 +147,21 @@ audit = Table(
     Column("hash", String(64), nullable=False),
 )
 
+api_keys = Table(
+    "api_key",
+    metadata,
+    Column("key_id", String(16), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("principal", String(63), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("models", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    UniqueConstraint("digest", name="api_key_digest"),
+)
+
 closed_buckets = Table(
     "closed_bucket",
     metadata,

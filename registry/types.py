@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +19,8 @@ Dtype = Literal["float32", "float64", "int64", "string", "bool"]
 Task = Literal["binary", "multiclass", "regression"]
 Role = Literal["champion", "challenger", "previous", "retired"]
 Scalar = float | int | str | bool
+Scope = Literal["predict", "outcome", "read", "operate", "approve", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 ModelName = Annotated[
     str,
@@ -31,19 +33,47 @@ FeatureName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Principal(Struct, frozen=True):
-    """Who acts. On loopback without keys everybody is `local-operator`."""
+    """Who acts, and for what: without scopes, nothing. On loopback without keys everybody is `local-operator`.
+
+    `models` None: every model, and what concerns no single one.
+    """
 
     name: str
+    scopes: frozenset[Scope] = frozenset()
+    models: frozenset[str] | None = None
+
+    def may(self, scope: Scope, model: str | None) -> bool:
+        """Whether it may do this to that model (None: to what concerns no single one); `admin` is every scope."""
+        return (scope in self.scopes or "admin" in self.scopes) and (self.models is None or model in self.models)
 
     @classmethod
     def local_operator(cls) -> Principal:
         """Whoever reaches the machine itself."""
-        return cls("local-operator")
+        return cls("local-operator", frozenset({"admin"}))
 
     @classmethod
     def the_rule(cls) -> Principal:
         """The promotion rule acting by itself, under the model's policy."""
         return cls("rule")
+
+
+class ApiKey(Struct, frozen=True):
+    """A key as it is told about, without its secret. `models` None: every model. `expires_at` None: never."""
+
+    key_id: str
+    principal: str
+    scopes: tuple[Scope, ...]
+    models: tuple[str, ...] | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def holder(self) -> Principal:
+        """As whom the key acts."""
+        models = None if self.models is None else frozenset(self.models)
+        return Principal(self.principal, frozenset(self.scopes), models)
 
 
 class Feature(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from gateway.chunk import SKIPPED, STATUSES, Array, Chunk, ShadowChunk, unpack_outputs
+from gateway.chunk import SKIPPED, STATUSES, Chunk, ShadowChunk, unpack_outputs
 from gateway.clock import MICROSECONDS
+from gateway.columns import Array
 from gateway.errors import JournalDamaged
 from gateway.journal import ChunkHead, Ledger, PredictionReader
 from gateway.journal.join import OutcomeJoin

@@ -22,6 +22,7 @@ from gateway.records import Cursor, WriterState, moment
 from registry.errors import GenerationMoved, NoChampion, RegistryError
 from registry.store import Registry
 from registry.types import ClosedBucket, Principal
+from registry.watch import Watch
 from retrain.cohorts import BucketReader, matured_us, may_close, stored_sums
 from retrain.evidence import Evidence, EvidenceError, judge
 from retrain.reign import ReignState, document_of
@@ -43,7 +44,7 @@ class Cycle:
         self._states: dict[str, ReignState] = {}
         self._saved: dict[str, tuple[float, dict[str, Any]]] = {}
         self._problems: dict[str, str | None] = {}
-        self._stamp: int | None = None
+        self._watch = Watch(registry)
 
     def step(self) -> bool:
         """Close at most one bucket of each model; whether any was closed."""
@@ -66,8 +67,7 @@ class Cycle:
         return closed
 
     def _refresh(self) -> None:
-        stamp = self._registry.change_stamp()
-        if stamp == self._stamp:
+        if not self._watch.changed():
             return
         self._clock.refresh(self._registry)
         for model in self._registry.models():
@@ -80,7 +80,7 @@ class Cycle:
             except EvidenceError as error:  # its terms are none that anything can be judged by
                 self._states.pop(model.name, None)
                 self._say(model.name, str(error))
-        self._stamp = stamp
+        self._watch.taken_over()
 
     def _advance(self, state: ReignState, writers: Sequence[WriterState], now_us: int) -> bool:
         state.cohorts.read(self._reader, writers)
@@ -128,7 +128,7 @@ class Cycle:
         )  # fmt: skip
         if not is_new:  # a commit that seemed to fail did not: what is stored is what counts
             self._states.pop(state.model.name)
-            self._stamp = None
+            self._watch.forget()
             return False
         for problem in rows.problems:
             _log.error("a bucket cannot be judged", model=state.model.name, bucket=bucket, reason=problem)

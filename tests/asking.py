@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, closing
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from gateway.batch import Answered
-from gateway.chunk import Columns
+from gateway.columns import Columns
+from gateway.front import Ticket
 from gateway.journal import GroupAppender, LoopAppender, PredictionWriter
 from gateway.predictor import Predictor
+from gateway.records import Purpose
 from gateway.wire.own import Asked
+from registry.types import Principal
 from tests.stage import Stage
 
 
@@ -37,10 +41,15 @@ def asked(*rows: tuple[float, ...], **facts: Any) -> Asked:
     return Asked(Columns(len(rows), {"float64": np.array(rows)}, {}), single=False, **facts)
 
 
+def ticket(purpose: Purpose = "live") -> Ticket:
+    """A request that was let in."""
+    return Ticket("request", None, time.perf_counter_ns(), Principal("tester"), purpose)
+
+
 async def answer(predictor: Predictor, *rows: tuple[float, ...], model: str = "m", **facts: Any) -> Answered:
     """One request; a minute is for ever."""
     async with asyncio.timeout(60):
-        return await predictor.predict(model, asked(*rows, **facts), "live", "tester", None)
+        return await predictor.predict(model, asked(*rows, **facts), ticket())
 
 
 async def together(*requests: Awaitable[Answered]) -> list[Any]:

@@ -13,13 +13,13 @@ import numpy as np
 from gateway.chunk import (
     STATUSES,
     Chunk,
-    Columns,
     Layout,
     Requests,
     ShadowChunk,
     pack_columns,
     pack_outputs,
 )
+from gateway.columns import Columns
 from gateway.config import JournalSettings
 from gateway.journal import (
     Draft,

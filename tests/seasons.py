@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from gateway.chunk import Array
+from gateway.columns import Array
 from registry.types import Policy
 from tests.stage import DAY, Stage
 

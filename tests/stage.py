@@ -12,9 +12,11 @@ import numpy as np
 from msgspec.structs import replace
 
 from gateway.batch import Ask, Cohort, draft, run
-from gateway.chunk import STATUSES, Array, Chunk, Columns, Layout, ShadowChunk, pack_outputs, unpack_columns
+from gateway.chunk import STATUSES, Chunk, Layout, ShadowChunk, pack_outputs, unpack_columns
 from gateway.clock import JournalClock
+from gateway.columns import Array, Columns
 from gateway.config import ClockSettings, CohortSettings, JournalSettings, Settings, ShadowSettings
+from gateway.front import Ticket
 from gateway.journal import ChunkHead, Mirrored, PredictionWriter, open_ledger, open_reader, open_writer
 from gateway.lineup import Lineups, Serving
 from gateway.records import Address, Cursor, OutcomeRecord, Purpose, moment
@@ -122,7 +124,7 @@ class Stage:
         times = [at_us(day)] * len(rows)
         asked = Asked(columns, single=False, associations=list(associations) if associations else None,
                       predicted_at_us=times)  # fmt: skip
-        ask = Ask(asked, purpose, "tester", None, 0, lambda _: None)
+        ask = Ask(asked, Ticket("request", None, 0, Principal("tester"), purpose), lambda _: None)
         bucket = at_us(day) // (self.settings.cohorts.bucket_s * 1_000_000)
         ran = run(serving, Cohort([ask], purpose, bucket, at_us(day if stamped is None else stamped)))
         assert not ran.failed, ran.failed

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "calls",
     "outcome": "calls",
     "wait": "calls",
+    "keys": "keys",
     "doctor": "doctor",
 }
 

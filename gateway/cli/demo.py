@@ -68,8 +68,8 @@ def _story(store: Path, port: int, *, ends: bool, as_json: bool, stop: threading
     _train(settings, frame, live["scheduled_at"].iloc[0].to_pydatetime(), progress)
     rows = _rows(live)
     del frame, live
-    with failing_in_one_line(), listening_socket(settings.server) as bound, _serving(settings, bound) as url:
-        announce(settings, *bound.getsockname()[:2], as_json=as_json)
+    with failing_in_one_line(), listening_socket(settings, has_keys=False) as bound, _serving(settings, bound) as url:
+        announce(settings, *bound.getsockname()[:2], has_keys=False, as_json=as_json)
         tally = _send(url, rows, stop, progress)
         with Client(url) as client:
             summary = _summary(client, tally)

@@ -11,7 +11,7 @@ import rich_click as click
 from msgspec import Struct
 
 from gateway.cli.options import Failed, Target, on_target, settings_of
-from gateway.client import Client, Unreachable
+from gateway.client import Unreachable
 from gateway.clock import JournalClock
 from gateway.config import Settings
 from gateway.errors import GatewayError
@@ -42,15 +42,15 @@ class AuditBroken(RegistryError):
 def doctor(target: Target) -> None:
     """Look at this machine and a store (or at a running server, with --url); exits with 1 if something is wrong."""
     target.check()
-    findings = list(_server(target.url) if target.url else _store(settings_of(target.config, target.data_dir)))
+    findings = list(_server(target, target.url) if target.url else _store(settings_of(target.config, target.data_dir)))
     target.show(findings, lambda: "\n".join(f"[{'ok' if f.ok else '!!'}] {f.name}: {f.detail}" for f in findings))
     if not all(finding.ok for finding in findings):
         raise Failed("something is wrong: see above")
 
 
-def _server(url: str) -> Iterator[Finding]:
+def _server(target: Target, url: str) -> Iterator[Finding]:
     try:
-        with Client(url) as client:
+        with target.of_server(url) as client:
             said = client.ready()
     except Unreachable as error:
         yield Finding("server", ok=False, detail=str(error))

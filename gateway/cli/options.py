@@ -15,7 +15,7 @@ from click.exceptions import Exit
 from msgspec import Struct
 
 from gateway.client import Client, ProblemError, Unreachable
-from gateway.config import Settings, load
+from gateway.config import Settings, key_of_environment, load
 from gateway.errors import GatewayError, SettingsRefused
 from gateway.logs import set_up
 from registry.errors import RegistryError
@@ -59,6 +59,7 @@ class Target(Struct, frozen=True):
     config: Path | None
     data_dir: str | None
     url: str | None
+    key: str | None
     as_json: bool
 
     @contextmanager
@@ -72,10 +73,19 @@ class Target(Struct, frozen=True):
         """A command works on a server or on a store; raises UsageError for both."""
         if self.url is not None and (self.config is not None or self.data_dir is not None):
             raise click.UsageError("expected either --url or a store (--config, --data-dir), got both")
+        if self.url is None and self.key is not None:
+            raise click.UsageError("expected --key beside --url only: on a store no key is needed")
+
+    def of_server(self, url: str) -> Client:
+        """The client of a server, with the key of the command line or else of the environment."""
+        try:
+            return Client(url, self.key or key_of_environment())
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
 
     def _opened(self) -> Client:
         if self.url is not None:
-            return Client(self.url)
+            return self.of_server(self.url)
         settings = settings_of(self.config, self.data_dir)
         set_up(settings.logs, "command")  # lines to stderr: stdout is for the result
         return Client.on_store(settings)
@@ -102,11 +112,14 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def on_target(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--url`, `--config`, `--data-dir` and `--json`, and hand them to it as one `target`."""
+    """Give a command `--url`, `--key`, `--config`, `--data-dir` and `--json`, handed to it as one `target`."""
 
     @wraps(command)
-    def with_target(config: Path | None, data_dir: str | None, url: str | None, as_json: bool, **rest: Any) -> None:
-        command(target=Target(config, data_dir, url, as_json), **rest)
+    def with_target(
+        config: Path | None, data_dir: str | None, url: str | None, key: str | None, as_json: bool, **rest: Any
+    ) -> None:
+        command(target=Target(config, data_dir, url, key, as_json), **rest)
 
-    with_url = click.option("--url", help="Work on a running server instead of a store.")(with_target)
-    return store_options(json_option(with_url))
+    with_key = click.option("--key", help="The API key for it; better in UNDERSTUDY_KEY, where nobody sees it.")
+    with_url = click.option("--url", help="Work on a running server instead of a store.")
+    return store_options(json_option(with_url(with_key(with_target))))

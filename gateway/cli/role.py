@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 
 import msgspec
 
 from gateway.config import Settings
 from gateway.logs import set_up
-from gateway.supervisor import Inherited, end_with_parent, listening_socket, stop_on_signals
+from gateway.supervisor import Inherited, end_with_parent, stop_on_signals
 
 NICE = 10
 """Workers that nobody waits for give way to the one that answers."""
 
 
-def run_role(role: str, settings: Settings, bound: socket.socket | None = None) -> None:
-    """Be one worker of a role until told to stop."""
+def run_role(role: str, settings: Settings, bound: socket.socket | None = None, tallies: Path | None = None) -> None:
+    """Be one worker of a role until told to stop.
+
+    A gateway accepts from the socket that it is given, and adds up what it counts with others in the folder `tallies`.
+    """
     set_up(settings.logs, role)
     match role:
-        case "gateway":
+        case "gateway" if bound is not None:
             from gateway.worker import run_gateway
 
-            run_gateway(settings, listening_socket(settings.server) if bound is None else bound)
+            run_gateway(settings, bound, tallies)
         case "shadow":
             from gateway.shadow import run_shadow
 
@@ -35,7 +39,7 @@ def run_role(role: str, settings: Settings, bound: socket.socket | None = None) 
             os.nice(NICE)
             run_retrain(settings, stop_on_signals())
         case _:
-            raise ValueError(f"role: expected gateway, shadow or retrain, got {role!r}")
+            raise ValueError(f"role: expected gateway with a socket, shadow or retrain, got {role!r}")
 
 
 def main() -> None:
@@ -43,7 +47,8 @@ def main() -> None:
     inherited = msgspec.json.decode(sys.argv[1], type=Inherited)
     end_with_parent(inherited.pipe)
     bound = None if inherited.socket is None else socket.socket(fileno=inherited.socket)
-    run_role(inherited.role, inherited.settings, bound)
+    tallies = None if inherited.tallies is None else Path(inherited.tallies)
+    run_role(inherited.role, inherited.settings, bound, tallies)
 
 
 if __name__ == "__main__":

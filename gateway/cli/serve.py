@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import tempfile
 from contextlib import closing
@@ -38,17 +37,18 @@ def serve(
     settings = settings_of(config, data_dir, **overrides)
     set_up(settings.logs, "supervisor")
     stop = stop_on_signals()
-    with failing_in_one_line(), _bound(settings) as bound:
-        at = bound.getsockname()
-        supervisor = Supervisor(settings, bound)
-        announce(settings, at[0], at[1], as_json=as_json)
-        code = supervisor.run(stop)
+    with failing_in_one_line():
+        has_keys = _looked_at(settings)
+        with listening_socket(settings, has_keys=has_keys) as bound:
+            supervisor = Supervisor(settings, bound)
+            announce(settings, *bound.getsockname()[:2], has_keys=has_keys, as_json=as_json)
+            code = supervisor.run(stop)
     if code:
         raise Failed("a worker crashed five times within a minute; its last words are above")
 
 
-def _bound(settings: Settings) -> socket.socket:
-    """The listening socket, once there is a store that can be read and written: one sentence, not five crashes."""
+def _looked_at(settings: Settings) -> bool:
+    """Whether the store has keys, once it can be read and written at all: one sentence, not five crashes."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryFile(dir=settings.folder),
@@ -56,18 +56,18 @@ def _bound(settings: Settings) -> socket.socket:
         Registry.open(settings.folder, now=JournalClock(settings.clock, settings.cohorts.bucket_s).now) as registry,
     ):
         registry.models()
-    return listening_socket(settings.server)
+        return registry.keys.any_issued()
 
 
-def announce(settings: Settings, host: str, port: int, *, as_json: bool) -> None:
-    """Say where it serves, once, on standard output."""
+def announce(settings: Settings, host: str, port: int, *, has_keys: bool, as_json: bool) -> None:
+    """Say where it serves, once, on standard output; and that it is open, where there are no keys."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if as_json:
         sys.stdout.write(json.dumps({"url": url, "store": settings.store}) + "\n")
     else:
         click.echo(f"understudy serves {settings.store} at {url}")
-        who = "anyone on this network" if settings.server.open_to_network else "anyone on this machine"
-        click.echo(f"open: there are no keys, so {who} may predict and promote as local-operator")
+        if not has_keys:
+            click.echo("open: there are no keys, so anyone on this machine may predict and promote as local-operator")
     sys.stdout.flush()
 
 
@@ -79,9 +79,11 @@ def announce(settings: Settings, host: str, port: int, *, as_json: bool) -> None
 def gateway(config: Path | None, data_dir: str | None, host: str | None, port: int | None, as_json: bool) -> None:
     """One gateway worker alone: answers and records."""
     settings = settings_of(config, data_dir, **{"server.host": host, "server.port": port})
-    with failing_in_one_line(), _bound(settings) as bound:
-        announce(settings, *bound.getsockname()[:2], as_json=as_json)
-        run_role("gateway", settings, bound)
+    with failing_in_one_line():
+        has_keys = _looked_at(settings)
+        with listening_socket(settings, has_keys=has_keys) as bound:
+            announce(settings, *bound.getsockname()[:2], has_keys=has_keys, as_json=as_json)
+            run_role("gateway", settings, bound)
 
 
 @click.command()

@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from gateway.errors import BodyTooLarge, Conflict, InvalidInput
 from gateway.front import expect_json, refuse_compressed
 from gateway.routes import overview
-from gateway.routes.parts import Parts, Using
+from gateway.routes.parts import Parts, Using, ticket_of
 from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
 from registry.types import Feature, InputSchema, Lineup, Policy, Task
 
@@ -77,6 +77,7 @@ async def changed(parts: Parts, change: Callable[[], T]) -> T:
     def both() -> T:
         result = change()
         parts.clock.refresh(parts.registry)  # both follow one stamp: who takes over the one takes over the other
+        parts.front.keys.refresh()
         parts.lineups.refresh()
         return result
 
@@ -97,13 +98,14 @@ def expected_generation(request: AnyRequest) -> int | None:
     return int(text.strip('"'))
 
 
-@post("/admin/models", status_code=201, summary="Declare a model: its name, task and input schema")
+@post("/admin/models", status_code=201, summary="Declare a model: its name, task and input schema", scope="operate")
 async def create_model(request: AnyRequest, parts: Using) -> dict[str, Any]:
     """The same declaration again changes nothing."""
-    ticket = parts.front.enter(request.headers)
     new = await body_of(request, NewModel)
     schema = InputSchema(tuple(new.features))
-    create = partial(parts.registry.create_model, new.name, schema, new.task, new.policy, by=ticket.principal)
+    create = partial(
+        parts.registry.create_model, new.name, schema, new.task, new.policy, by=ticket_of(request).principal
+    )
     await changed(parts, create)
     return await overview.document_of(new.name, parts)
 
@@ -112,6 +114,7 @@ async def create_model(request: AnyRequest, parts: Using) -> dict[str, Any]:
     "/admin/models/{model:str}/versions",
     status_code=201,
     summary="Upload a version: raw ONNX bytes",
+    scope="operate",
     request_max_body_size=None,  # its own limit, server.max_model_bytes, is held below
 )
 async def upload_version(
@@ -125,7 +128,6 @@ async def upload_version(
     reason: FromQuery[str] = "",
 ) -> Any:
     """It is loaded in a limited process first, and refused with one sentence if it should not be loaded here."""
-    ticket = parts.front.enter(request.headers)
     refuse_compressed(request.headers)
     if as_ not in ROLES:
         raise InvalidInput(f"as: expected {' or '.join(ROLES)}, got {as_!r:.40}")
@@ -134,7 +136,7 @@ async def upload_version(
         model,
         await limited_body(request, parts.settings.server.max_model_bytes),
         as_,
-        by=ticket.principal,
+        by=ticket_of(request).principal,
         reason=reason,
         score=score,
         classes=None if classes is None else tuple(_label(text) for text in classes.split(",")),
@@ -161,66 +163,85 @@ def _label(text: str) -> int | str:
     return int(text) if _INTEGER.fullmatch(text) else text
 
 
-@post("/admin/models/{model:str}/challengers", status_code=200, summary="Make a version a challenger again")
+@post(
+    "/admin/models/{model:str}/challengers",
+    status_code=200,
+    summary="Make a version a challenger again",
+    scope="operate",
+)
 async def enlist(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.enlist)
 
 
-@post("/admin/models/{model:str}/promote", status_code=200, summary="Make a challenger the champion")
+@post("/admin/models/{model:str}/promote", status_code=200, summary="Make a challenger the champion", scope="approve")
 async def promote(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.promote)
 
 
-@post("/admin/models/{model:str}/retire", status_code=200, summary="Take a challenger out of play")
+@post("/admin/models/{model:str}/retire", status_code=200, summary="Take a challenger out of play", scope="operate")
 async def retire(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.retire)
 
 
 async def _by_version(model: str, request: AnyRequest, parts: Parts, change: Callable[..., Lineup]) -> Lineup:
-    ticket = parts.front.enter(request.headers)
     what = await body_of(request, Change)
     generation = expected_generation(request)
     return await changed(
         parts,
-        partial(change, model, what.version, reason=what.reason, by=ticket.principal, expected_generation=generation),
+        partial(
+            change,
+            model,
+            what.version,
+            reason=what.reason,
+            by=ticket_of(request).principal,
+            expected_generation=generation,
+        ),
     )
 
 
-@post("/admin/models/{model:str}/rollback", status_code=200, summary="Give the previous champion its place back")
+@post(
+    "/admin/models/{model:str}/rollback",
+    status_code=200,
+    summary="Give the previous champion its place back",
+    scope="approve",
+)
 async def rollback(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"reason"}` → the lineup."""
-    ticket = parts.front.enter(request.headers)
     why = await body_of(request, Because)
     generation = expected_generation(request)
     undo = partial(
-        parts.registry.rollback, model, reason=why.reason, by=ticket.principal, expected_generation=generation
+        parts.registry.rollback,
+        model,
+        reason=why.reason,
+        by=ticket_of(request).principal,
+        expected_generation=generation,
     )
     return await changed(parts, undo)
 
 
-@put("/admin/models/{model:str}/policy", status_code=200, summary="Other terms: a new reign begins")
+@put("/admin/models/{model:str}/policy", status_code=200, summary="Other terms: a new reign begins", scope="approve")
 async def set_policy(model: FromPath[str], request: AnyRequest, parts: Using) -> Policy:
     """Evidence starts from zero, as it may not be judged by rules chosen after it was seen."""
-    ticket = parts.front.enter(request.headers)
     policy = await body_of(request, Policy)
     generation = expected_generation(request)
-    put_it = partial(parts.registry.set_policy, model, policy, by=ticket.principal, expected_generation=generation)
+    put_it = partial(
+        parts.registry.set_policy, model, policy, by=ticket_of(request).principal, expected_generation=generation
+    )
     return (await changed(parts, put_it)).policy
 
 
-@post("/admin/clock", status_code=200, summary="Advance the caller's clock")
+@post("/admin/clock", status_code=200, summary="Advance the caller's clock", scope="operate")
 async def set_clock(request: AnyRequest, parts: Using) -> dict[str, datetime]:
     """It never goes back (409); under the server's clock it is not the caller's to set (409)."""
-    ticket = parts.front.enter(request.headers)
     now = instant("now", (await body_of(request, Tick)).now)
     if not parts.clock.of_caller:
         raise Conflict('the clock is the server\'s (clock.source = "server"): it cannot be set')
 
     def move() -> None:
-        parts.registry.set_clock(now, by=ticket.principal)
+        parts.registry.set_clock(now, by=ticket_of(request).principal)
         parts.clock.refresh(parts.registry)
 
     await asyncio.to_thread(move)

@@ -9,13 +9,13 @@ from litestar import Response, get
 from gateway.routes.parts import Using
 
 
-@get("/livez", summary="Whether this process runs")
+@get("/livez", summary="Whether this process runs", scope="open")
 async def livez() -> dict[str, str]:
     """It does, if it answers."""
     return {"status": "ok"}
 
 
-@get("/readyz", summary="Whether predictions would be answered")
+@get("/readyz", summary="Whether predictions would be answered", scope="open")
 async def readyz(parts: Using) -> Response[dict[str, Any]]:
     """Not while draining, nor while the journal cannot be written."""
     problems = parts.pulse.problems()

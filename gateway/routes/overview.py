@@ -15,14 +15,14 @@ from registry.types import InputSchema, Policy
 Count = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
 
 
-@get("/admin/models", summary="Every model, with who plays")
+@get("/admin/models", summary="Every model, with who plays", scope="read")
 async def list_models(parts: Using) -> list[dict[str, Any]]:
     """In order of name."""
     models = await asyncio.to_thread(parts.registry.models)
     return [await document_of(model.name, parts) for model in models]
 
 
-@get("/admin/models/{model:str}", summary="One model: schema, policy, lineup, versions, mirror")
+@get("/admin/models/{model:str}", summary="One model: schema, policy, lineup, versions, mirror", scope="read")
 async def read_model(model: FromPath[str], parts: Using) -> dict[str, Any]:
     """Everything about it but its evidence."""
     return await document_of(model, parts)
@@ -51,13 +51,15 @@ async def document_of(model: str, parts: Parts) -> dict[str, Any]:
     return document
 
 
-@get("/admin/models/{model:str}/versions", summary="The versions of a model")
+@get("/admin/models/{model:str}/versions", summary="The versions of a model", scope="read")
 async def list_versions(model: FromPath[str], parts: Using) -> list[Any]:
     """Oldest first."""
     return await asyncio.to_thread(parts.registry.versions, model)
 
 
-@get("/admin/models/{model:str}/evidence", summary="What is known of the challengers, and what is missing")
+@get(
+    "/admin/models/{model:str}/evidence", summary="What is known of the challengers, and what is missing", scope="read"
+)
 async def read_evidence(model: FromPath[str], parts: Using) -> dict[str, Any]:
     """The latest evidence of this reign about those who still play, with lineup and mirror as they are now."""
     lineup = await asyncio.to_thread(parts.registry.lineup, model)
@@ -78,31 +80,33 @@ async def read_evidence(model: FromPath[str], parts: Using) -> dict[str, Any]:
     }
 
 
-@get("/admin/models/{model:str}/decisions", summary="Every change of the lineup, with what was known then")
+@get(
+    "/admin/models/{model:str}/decisions", summary="Every change of the lineup, with what was known then", scope="read"
+)
 async def list_decisions(model: FromPath[str], parts: Using) -> list[Any]:
     """Oldest first."""
     return await asyncio.to_thread(parts.registry.decisions, model)
 
 
-@get("/admin/models/{model:str}/schema", summary="The input schema")
+@get("/admin/models/{model:str}/schema", summary="The input schema", scope="read")
 async def read_schema(model: FromPath[str], parts: Using) -> InputSchema:
     """As requests are validated against it."""
     return (await asyncio.to_thread(parts.registry.model, model)).schema
 
 
-@get("/admin/models/{model:str}/policy", summary="How decisions and outcomes are treated")
+@get("/admin/models/{model:str}/policy", summary="How decisions and outcomes are treated", scope="read")
 async def read_policy(model: FromPath[str], parts: Using) -> Policy:
     """As it stands."""
     return (await asyncio.to_thread(parts.registry.model, model)).policy
 
 
-@get("/admin/audit", summary="Who did what, each line chained to the line before")
+@get("/admin/audit", summary="Who did what, each line chained to the line before", scope="read")
 async def read_audit(parts: Using, after: Count = 0, limit: Count = 1_000) -> list[Any]:
     """Oldest first, from the line after `after`."""
     return await asyncio.to_thread(lambda: parts.registry.audit(after=after, limit=limit))
 
 
-@get("/admin/clock", summary="What time it is, and whose time")
+@get("/admin/clock", summary="What time it is, and whose time", scope="read")
 async def read_clock(parts: Using) -> dict[str, Any]:
     """None while the caller's clock was never set."""
     now = await asyncio.to_thread(parts.registry.clock) if parts.clock.of_caller else parts.clock.now()

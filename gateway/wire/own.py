@@ -6,14 +6,14 @@ so that a body is validated while it is parsed and an error names the feature, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.chunk import NUMPY, Array, Columns, groups_of
+from gateway.columns import Array, Columns, block_of, groups_of
 from gateway.errors import InvalidInput, TooManyRows
 from gateway.records import micros
 from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
@@ -99,23 +99,13 @@ class RequestDecoder:
                 values, absent = self._filled(values, self._features[start:stop])
                 if absent is not None:
                     missing[dtype] = absent
-            blocks[dtype] = self._block(values, dtype, names, single, missing.get(dtype))
+            flat = values[0] if single else [value for row in values for value in row]
+            try:
+                blocks[dtype] = block_of(flat, dtype, len(names))
+            except OverflowError:
+                raise InvalidInput(_too_large(flat, names, single)) from None
             start = stop
         return Columns(len(tuples), blocks, missing)
-
-    def _block(
-        self, values: Sequence[Sequence[Any]], dtype: Dtype, names: tuple[str, ...], single: bool, absent: Array | None
-    ) -> Array:
-        if dtype != "float32":
-            return np.array(values, NUMPY[dtype])
-        with np.errstate(over="ignore"):
-            block = np.array(values, np.float64).astype("<f4")
-        infinite = np.isinf(block)
-        if infinite.any():
-            row, column = (int(i) for i in np.argwhere(infinite)[0])
-            where = f".{names[column]}" if single else f"[{row}].{names[column]}"
-            raise InvalidInput(f"inputs{where}: expected float32, got {values[row][column]!r}, which is too large")
-        return block
 
     @staticmethod
     def _filled(
@@ -144,6 +134,15 @@ class RequestDecoder:
                 listed = value if isinstance(value, list) else [value]
                 expected += 1 + sum(item.count(":") for item in listed if type(item) is str)
         refuse_duplicate_keys(body, n_colons=expected + 1)
+
+
+def _too_large(flat: Sequence[Any], names: Sequence[str], single: bool) -> str:
+    """Which number is beyond float32."""
+    with np.errstate(over="ignore"):
+        place = int(np.isinf(np.array(flat, np.float32)).argmax())
+    row, column = divmod(place, len(names))
+    where = f".{names[column]}" if single else f"[{row}].{names[column]}"
+    return f"inputs{where}: expected float32, got {flat[place]!r}, which is too large"
 
 
 def _row_type(features: Sequence[Feature]) -> type[Struct]:
@@ -193,8 +192,6 @@ class Answer(Struct, frozen=True):
 encode = msgspec.json.Encoder().encode
 
 
-def rows_of(outputs: Mapping[str, Array], start: int, stop: int) -> list[dict[str, Any]]:
-    """The outputs of the rows start … stop - 1 as plain values, a dict a row."""
-    names = list(outputs)
-    columns = [outputs[name][start:stop].tolist() for name in names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+def answer_of(asked: Asked, model: str, version: int, prediction_id: str | None, rows: list[dict[str, Any]]) -> bytes:
+    """The body of an answer: one object was sent, so one is answered; else a list."""
+    return encode(Answer(prediction_id, model, version, rows[0] if asked.single else rows))

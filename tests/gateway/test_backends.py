@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.backends import LocalBackend
-from gateway.chunk import Columns
+from gateway.columns import Columns
 from registry.errors import ArtifactRefused, ModelRaised
 from registry.onnx_model import OnnxModel
 from registry.types import Signature, Version

@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.challenger import Challenger
-from gateway.chunk import STATUSES, Array
+from gateway.chunk import STATUSES
+from gateway.columns import Array
 from registry.errors import ArtifactMissing
 from registry.types import Signature, Version
 from tests.actors import POISON, Quirk, hostile, logistic, signature

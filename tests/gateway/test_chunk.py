@@ -12,25 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.chunk import (
-    DTYPES,
-    NUMPY,
     STATUSES,
-    Array,
     Chunk,
-    Columns,
     Layout,
     Requests,
     ShadowChunk,
     decode,
     decode_shadow,
     encode,
-    groups_of,
     pack_columns,
     pack_outputs,
     pack_strings,
     unpack_columns,
     unpack_outputs,
 )
+from gateway.columns import DTYPES, NUMPY, Array, Columns, groups_of
 from gateway.errors import JournalDamaged
 from registry.types import Dtype, Feature, InputBinding, InputSchema, OutputTensor, ScoreColumn, Signature
 from tests.journals import LAYOUT, draft, mirrored

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import Settings, described, environment_of_children, load
+from gateway.config import Settings, described, environment_of_children, key_of_environment, load
 from gateway.errors import SettingsRefused
 
 
@@ -42,7 +42,7 @@ def test_every_setting_can_be_set_by_the_environment() -> None:
         name = "UNDERSTUDY__" + setting.key.upper().replace(".", "__")
         assert load(environment={name: str(setting.default)}) == Settings()
     assert load(environment={"UNDERSTUDY__SERVER__PORT": "9000"}).server.port == 9_000
-    assert load(environment={"UNDERSTUDY__SERVER__OPEN_TO_NETWORK": "true"}).server.open_to_network
+    assert load(environment={"UNDERSTUDY__LOGS__REQUESTS": "true"}).logs.requests
     assert load(environment={"UNDERSTUDY_SERVER__PORT": "9000", "PATH": "/bin"}) == Settings()
 
 
@@ -106,10 +106,19 @@ def test_a_store_that_is_a_url_is_refused_when_a_folder_is_needed() -> None:
         _ = Settings(store="postgresql://there").folder
 
 
-def test_children_get_the_environment_without_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_the_environment_is_no_setting() -> None:
+    assert load(environment={"UNDERSTUDY_KEY": "us_a_b"}) == Settings()
+    assert key_of_environment({"UNDERSTUDY_KEY": " us_a_b\n"}) == "us_a_b"
+    assert key_of_environment({"UNDERSTUDY_KEY": " "}) is None
+    assert key_of_environment({}) is None
+
+
+def test_children_get_the_environment_without_the_settings_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY__SERVER__PORT", "1")
     monkeypatch.setenv("ELSE", "kept")
+    monkeypatch.setenv("UNDERSTUDY_KEY", "us_secret")
     given = environment_of_children()
     assert given["ELSE"] == "kept"
+    assert "UNDERSTUDY_KEY" not in given
     assert "UNDERSTUDY__SERVER__PORT" not in given
     assert load().server.port == 1

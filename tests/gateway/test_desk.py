@@ -20,9 +20,10 @@ from gateway.journal import open_ledger, open_reader
 from gateway.lineup import Lineups
 from gateway.records import Address, OutcomeRecord, Receipt, prediction_id
 from registry.errors import NoChampion, UnknownModel
-from registry.types import OutputTensor, ScoreColumn, Signature
+from registry.types import OutputTensor, Principal, ScoreColumn, Signature
 from tests.journals import SECRET, Journal, draft, journal_in
 
+ME = Principal.local_operator()
 NOW_US = 1_767_225_600_000_000
 
 
@@ -43,9 +44,9 @@ class Office:
             clock,
         )
 
-    def take(self, sent: Any, *, lines: bool = False, model: str = "fraud") -> Receipt:
+    def take(self, sent: Any, *, lines: bool = False, model: str = "fraud", by: Principal = ME) -> Receipt:
         body = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
-        return asyncio.run(self.desk.take(model, body, lines=lines))
+        return asyncio.run(self.desk.take(model, body, by=by, lines=lines))
 
     def id(self, seq: int = 1, row: int = 0, secret: bytes = SECRET) -> str:
         return prediction_id(self.writer.writer, seq, row, secret)

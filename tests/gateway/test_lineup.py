@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.chunk import Columns
+from gateway.columns import Columns
 from gateway.errors import ModelFailed
 from gateway.lineup import Lineups
 from registry.errors import NoChampion, UnknownModel

@@ -25,8 +25,10 @@ from gateway.journal import open_ledger, open_reader
 from gateway.journal.join import Association, OutcomeJoin
 from gateway.lineup import Lineups
 from gateway.records import Address, OutcomeRecord, Receipt, moment, prediction_id
+from registry.types import Principal
 from tests.journals import SECRET, Journal, draft
 
+ME = Principal.local_operator()
 START_US = 1_767_225_600_000_000
 POLICIES: tuple[Association, ...] = ("latest", "first", "all")
 NAMES = st.sampled_from([None, "a", "b"])
@@ -171,7 +173,7 @@ class OutcomesMachine(RuleBasedStateMachine):
         for delivery in range(n_deliveries):
             told = again if delivery else fates
             try:
-                receipt = self.loop.run_until_complete(self.desk.take("fraud", body, lines=lines))
+                receipt = self.loop.run_until_complete(self.desk.take("fraud", body, by=ME, lines=lines))
             except InvalidInput:
                 assert set(told) == {"rejected"}
                 continue

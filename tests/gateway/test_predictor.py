@@ -13,7 +13,7 @@ import pytest
 from gateway.batch import Answered
 from gateway.records import Address, address_of
 from tests.actors import hostile, logistic
-from tests.asking import answer, asked, chunks, predicting, together
+from tests.asking import answer, asked, chunks, predicting, ticket, together
 from tests.stage import Stage, at_us, staged
 
 SLOW = 4
@@ -99,7 +99,7 @@ def test_load_tests_and_buckets_are_chunks_of_their_own(tmp_path: Path) -> None:
                 return await together(
                     answer(predictor, (0.0, 0.0), predicted_at_us=[at_us(2.5)]),
                     answer(predictor, (0.0, 0.0), predicted_at_us=[at_us(1.5)]),
-                    predictor.predict("m", at, "test", "tester", None),
+                    predictor.predict("m", at, ticket("test")),
                     answer(predictor, (0.0, 0.0), predicted_at_us=[at_us(1.6)]),
                 )
 

@@ -106,7 +106,7 @@ def test_what_cannot_be_recorded_is_refused_or_answered_unlogged_as_the_policy_s
         writer = open_writer(stage.folder, hasty, stage.ledger, kind="gateway", now_us=0)
         with closing(writer):
 
-            async def story() -> tuple[Answered, Any, Answered, int]:
+            async def story() -> tuple[Answered, Any, Answered, dict[str, int]]:
                 async with predicting(stage, writer=writer) as predictor:
                     before = await answer(predictor, (0.0, 0.0))
                     (file,) = stage.folder.glob(f"predictions/{writer.writer}.*.db")
@@ -114,7 +114,7 @@ def test_what_cannot_be_recorded_is_refused_or_answered_unlogged_as_the_policy_s
                         other.execute("BEGIN IMMEDIATE")
                         (during,) = await together(answer(predictor, (1.0, 0.0)))
                         other.execute("ROLLBACK")
-                    return before, during, await answer(predictor, (2.0, 0.0)), predictor.n_unlogged
+                    return before, during, await answer(predictor, (2.0, 0.0)), predictor.tally.unlogged
 
             before, during, after, n_unlogged = asyncio.run(story())
         assert before.prediction_id is not None
@@ -124,7 +124,7 @@ def test_what_cannot_be_recorded_is_refused_or_answered_unlogged_as_the_policy_s
         else:
             assert during.prediction_id is None
             assert during.outputs["label"].tolist() == [1]
-        assert n_unlogged == (policy != "refuse")
+        assert n_unlogged == ({} if policy == "refuse" else {"m": 1})
         assert len(chunks(stage)) == 2
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.chunk import Array, unpack_outputs
+from gateway.chunk import unpack_outputs
+from gateway.columns import Array
 from gateway.journal import open_ledger
 from gateway.records import MirrorCount
 from gateway.shadow import Mirror

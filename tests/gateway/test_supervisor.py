@@ -13,11 +13,12 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from gateway.config import ServerSettings
+from gateway.config import ServerSettings, Settings
 from gateway.errors import SettingsRefused
 from gateway.supervisor import listening_socket
 from tests.actors import hostile, logistic
 from tests.seasons import TRUTH, WEAK
+from tests.servers import understudy
 from tests.serving import gone, serving, until
 from tests.stage import staged
 
@@ -143,10 +144,31 @@ def test_a_role_alone_ends_with_0_too(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
-def test_it_listens_beyond_this_machine_only_where_that_was_accepted() -> None:
-    with pytest.raises(SettingsRefused, match=r"server\.open_to_network = true"):
-        listening_socket(ServerSettings(host="0.0.0.0", port=0))  # noqa: S104  # it is refused
-    with listening_socket(ServerSettings(port=0)) as bound:
-        port = bound.getsockname()[1]
-        with pytest.raises(SettingsRefused, match=f"cannot listen on 127.0.0.1:{port}"):
-            listening_socket(ServerSettings(port=port))
+def at(host: str, port: int = 0) -> Settings:
+    return Settings(store="a store", server=ServerSettings(host=host, port=port))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org", "127.0.0.1.example.org"])  # noqa: S104
+def test_it_listens_beyond_this_machine_only_with_keys(host: str) -> None:
+    with pytest.raises(SettingsRefused, match="keys issue ops --scope admin --data-dir 'a store'"):
+        listening_socket(at(host), has_keys=False)
+
+
+def test_with_keys_it_listens_wherever_it_is_told_and_without_them_on_loopback() -> None:
+    with listening_socket(at("0.0.0.0"), has_keys=True) as bound:  # noqa: S104  # that is the point
+        assert bound.getsockname()[0] == "0.0.0.0"  # noqa: S104
+    for has_keys in (True, False):
+        with listening_socket(at("127.0.0.1"), has_keys=has_keys) as bound:
+            port = bound.getsockname()[1]
+            with pytest.raises(SettingsRefused, match=f"cannot listen on 127.0.0.1:{port}"):
+                listening_socket(at("127.0.0.1", port), has_keys=has_keys)
+
+
+def test_a_store_without_keys_is_served_to_this_machine_and_says_so_and_to_no_network(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    refused = understudy("serve", "--data-dir", store, "--host", "0.0.0.0", "--port", "0")  # noqa: S104
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"understudy keys issue ops --scope admin --data-dir {store}" in refused.stderr
+    with serving(Path(store)) as serve:
+        serve.ready()
+        assert serve.get("/admin/keys") == []

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_mock_engine, inspect
+from sqlalchemy import create_engine, create_mock_engine, inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import StatementError
 
@@ -37,6 +39,53 @@ def test_head_is_the_newest_revision() -> None:
     assert migrations.__file__ is not None
     folder = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert folder.get_current_head() == migrations.HEAD
+
+
+def test_a_store_of_every_earlier_revision_is_brought_to_the_newest_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    folder = ScriptDirectory(str(Path(migrations.__file__).parent))
+    earlier = [script.revision for script in folder.walk_revisions() if script.revision != migrations.HEAD]
+    assert earlier
+    for revision in earlier:
+        store = tmp_path / revision
+        store.mkdir()
+        with closing(sqlite3.connect(store / "registry.db")) as connection, connection:
+            connection.executescript(_written_by(revision))
+        with Registry.open(store, now=at) as registry:
+            with registry._database.read() as migrated:
+                assert compare_metadata(MigrationContext.configure(migrated), tables.metadata) == []
+            assert [(model.name, model.task, model.schema.names) for model in registry.models()] == [
+                ("loans", "binary", ("age",))
+            ]
+            stamp = registry.change_stamp()
+            assert stamp == 7
+            assert not registry.keys.any_issued()
+            registry.keys.issue("ops", ["admin"], by=Principal.local_operator(), models=["loans"])
+            assert registry.change_stamp() > stamp
+
+
+def _written_by(revision: str) -> str:
+    """The SQL of a store at that revision, made by the frozen revisions themselves, with a model in it."""
+    said: list[str] = []
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.exec_driver_sql("UPDATE state SET change_stamp = 7")
+        connection.exec_driver_sql(
+            "INSERT INTO model VALUES ('loans', 'binary', 1, '{}', '2026-01-01 00:00:00.000000')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO model_schema VALUES "
+            """('loans', 1, 'sha256:x', '[{"name":"age","dtype":"float64"}]', '2026-01-01 00:00:00.000000')"""
+        )
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.commit()
+        said.extend(raw.iterdump())
+    engine.dispose()
+    return "\n".join(said)
 
 
 def test_the_tables_suit_postgresql() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.chunk import Array
+from gateway.columns import Array
 from retrain.cohorts import stored_sums
 from tests.actors import logistic
 from tests.seasons import N_ROWS, QUICK, TRUTH, WEAK, answers, ends, lives, rows_of

@@ -20,13 +20,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gateway.chunk import Columns
 from gateway.clock import JournalClock
+from gateway.columns import Columns
 from gateway.config import ClockSettings, JournalSettings
+from gateway.front import Ticket
 from gateway.journal import Draft, LoopAppender, PredictionWriter, open_ledger, open_writer
 from gateway.lineup import Lineups
 from gateway.predictor import Predictor
-from gateway.wire.own import Asked, rows_of
+from gateway.wire.own import Asked
 from registry.store import Registry
 
 
@@ -63,8 +64,9 @@ async def answer_lines(store: Path, kind: str) -> None:
         )
         while line := await asyncio.to_thread(sys.stdin.readline):
             row = np.array([json.loads(line)], np.float64)
-            found = await predictor.predict("m", Asked(Columns(1, {"float64": row}, {}), True), "live", "me", None)
-            told = {"prediction_id": found.prediction_id, "outputs": rows_of(found.outputs, found.start, found.stop)[0]}
+            ticket = Ticket("line", None, time.perf_counter_ns())
+            found = await predictor.predict("m", Asked(Columns(1, {"float64": row}, {}), True), ticket)
+            told = {"prediction_id": found.prediction_id, "outputs": found.outputs.rows(found.start, found.stop)[0]}
             sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
             sys.stdout.flush()
 

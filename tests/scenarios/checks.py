@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from gateway.chunk import STATUSES, Array, Chunk, Columns, unpack_columns, unpack_outputs
+from gateway.chunk import STATUSES, Chunk, unpack_columns, unpack_outputs
+from gateway.columns import Array, Columns
 from gateway.desk import Files
 from gateway.errors import NotFound
 from gateway.journal import ChunkHead, open_ledger, open_reader

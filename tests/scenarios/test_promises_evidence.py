@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.chunk import STATUSES, Columns, unpack_outputs
+from gateway.chunk import STATUSES, unpack_outputs
+from gateway.columns import Columns
 from gateway.journal import LoopAppender
 from gateway.predictor import Predictor
 from gateway.records import address_of
@@ -21,6 +22,7 @@ from registry.types import Policy
 from retrain.evidence import Pairs, compare
 from retrain.reign import rule_of
 from tests.actors import POISON, hostile, logistic, signature
+from tests.asking import ticket
 from tests.scenarios.checks import recomputed, recorded
 from tests.seasons import LEFT, QUICK, RIGHT, TRUTH, WEAK, Weights, answers, ends, lives, rows_of
 from tests.stage import DAY, ME, Stage, staged
@@ -132,7 +134,7 @@ def test_promise_7_every_answer_is_recomputed_bit_for_bit_from_the_runs_of_its_c
             writer, seq, row = place[0].writer, place[0].seq, place[0].row
             assert chunks[writer, seq].version == answered.version
             kept = recorded(stage, chunks[writer, seq], writer)
-            for name, values in answered.outputs.items():
+            for name, values in answered.outputs.arrays.items():
                 mine = values[answered.start : answered.stop]
                 np.testing.assert_array_equal(mine, kept[name][row : row + len(mine)])
 
@@ -156,7 +158,7 @@ async def _asked_in_turns(stage: Stage, challenger: int) -> list[Any]:
                     mine = rows[turn * 12 + i : turn * 12 + i + 1 + i % 3].copy()
                     mine[0, 1] = POISON if i == 5 else mine[0, 1]
                     asked = Asked(Columns(len(mine), {"float64": mine}, {}), single=False)
-                    requests.append(predictor.predict("m", asked, "live", "tester", None))
+                    requests.append(predictor.predict("m", asked, ticket()))
                 found = await asyncio.gather(*requests, return_exceptions=True)
                 told.extend(answered for answered in found if not isinstance(answered, BaseException))
     return told

@@ -1,0 +1,110 @@
+"""Rows as columns: what a request asks, what a version answers, and how both lie in memory.
+
+Inputs are grouped by dtype, in the order of DTYPES, one `(n_rows, n_features)` array each: that is what a journal
+stores in one piece, and what most models take as it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from registry.types import Dtype, InputSchema
+
+DTYPES: tuple[Dtype, ...] = ("float32", "float64", "int64", "bool", "string")
+NUMPY: dict[Dtype, np.dtype[Any]] = {
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+    "int64": np.dtype("<i8"),
+    "bool": np.dtype("?"),
+    "string": np.dtype(object),
+}
+_PACKED: dict[Dtype, str] = {"float32": "f", "float64": "d", "int64": "q", "bool": "?"}
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def groups_of(schema: InputSchema) -> dict[Dtype, tuple[str, ...]]:
+    """The features of each dtype that the schema uses, in schema order."""
+    groups = {dtype: tuple(f.name for f in schema.features if f.dtype == dtype) for dtype in DTYPES}
+    return {dtype: names for dtype, names in groups.items() if names}
+
+
+def block_of(values: Sequence[Any], dtype: Dtype, n_features: int) -> Array:
+    """A block of plain values, row-major: `(len(values) / n_features, n_features)`.
+
+    The same as `np.array(values, NUMPY[dtype]).reshape(-1, n_features)`, several times faster for a row or a few.
+
+    Raises:
+        OverflowError: a number is beyond float32.
+        struct.error: a value is not of the dtype.
+    """
+    if dtype == "string":
+        return np.array(values, object).reshape(-1, n_features)
+    packed = _packer(_PACKED[dtype], len(values))(*values)
+    return np.ndarray((len(values) // n_features, n_features), NUMPY[dtype], packed)
+
+
+@lru_cache(256)
+def _packer(code: str, n_values: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{n_values}{code}").pack
+
+
+class Columns:
+    """Some rows of a model's inputs: one `(n_rows, n_features)` array for each dtype, in the order of `groups_of`.
+
+    `missing` holds, for a dtype with absent values, a boolean array of the same shape; their place in `blocks`
+    has the feature's default (or NaN, or the empty string).
+    """
+
+    __slots__ = ("blocks", "missing", "n_rows")
+
+    def __init__(self, n_rows: int, blocks: dict[Dtype, Array], missing: dict[Dtype, Array]) -> None:
+        self.n_rows, self.blocks, self.missing = n_rows, blocks, missing
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns]) -> Columns:
+        """Several requests' rows one under the other."""
+        if len(parts) == 1:
+            return parts[0]
+        blocks = {dtype: np.concatenate([part.blocks[dtype] for part in parts]) for dtype in parts[0].blocks}
+        lacking = {dtype for part in parts for dtype in part.missing}
+        missing = {
+            dtype: np.concatenate([part.missing.get(dtype, np.zeros(part.blocks[dtype].shape, bool)) for part in parts])
+            for dtype in lacking
+        }
+        return cls(sum(part.n_rows for part in parts), blocks, missing)
+
+    def rows(self, start: int, stop: int) -> Columns:
+        """The rows start … stop - 1, as views."""
+        blocks = {dtype: block[start:stop] for dtype, block in self.blocks.items()}
+        return Columns(stop - start, blocks, {dtype: mask[start:stop] for dtype, mask in self.missing.items()})
+
+    def by_name(self, groups: Mapping[Dtype, tuple[str, ...]]) -> dict[str, Array]:
+        """Feature name → array of n_rows values (views)."""
+        return {name: self.blocks[dtype][:, i] for dtype, names in groups.items() for i, name in enumerate(names)}
+
+
+class Outputs:
+    """The answers of one run to all of its rows: `(n,)` or `(n, width)` an output."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self.arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self.arrays[name]
+
+    @cached_property
+    def values(self) -> dict[str, list[Any]]:
+        """The same as plain values, converted once for all the requests of the run: an item a row."""
+        return {name: array.tolist() for name, array in self.arrays.items()}
+
+    def rows(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """The rows start … stop - 1 as plain values, a dict a row."""
+        names = tuple(self.arrays)
+        columns = [values[start:stop] for values in self.values.values()]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
