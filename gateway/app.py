@@ -60,8 +60,11 @@ async def worker(settings: Settings, *, serves: bool, tallies: Path | None = Non
             lambda: open_ledger(store, settings.journal), lambda: open_reader(store), writer.writer, lineups, clock
         )
         opened.enter_context(closing(desk))
-        waiting, tally = settings.server.max_waiting_rows, Tally()
-        predictor = Predictor(lineups, appender, writer.writer, clock, max_waiting_rows=waiting, tally=tally)
+        tally = Tally()
+        predictor = Predictor(
+            lineups, appender, writer.writer, clock,
+            max_waiting_rows=settings.server.max_waiting_rows, max_wait_s=settings.server.max_wait_s, tally=tally,
+        )  # fmt: skip
         opened.enter_context(closing(predictor))
         log = structlog.get_logger("gateway") if settings.logs.requests else None
         front = Front(ring, tally, log, HexDigits())

@@ -31,12 +31,13 @@ class LocalBackend:
         self._model = OnnxModel(artifact, version.signature)
         self._groups = groups_of(schema)
         self._picked = self._picked_from_block()
-        self._row_s = self._warmed_up(schema)
-        self._is_slow = self._row_s > SLOW_CALL_S
+        self.row_s = self._warmed_up(schema)
+        """Seconds a row has taken of late: less in a large batch than alone."""
+        self._is_slow = self.row_s > SLOW_CALL_S
 
     def leaves_the_loop(self, n_rows: int) -> bool:
         """Whether a batch of this size should run in a thread."""
-        return self._is_slow or n_rows * self._row_s > LONG_BATCH_S
+        return self._is_slow or n_rows * self.row_s > LONG_BATCH_S
 
     def run(self, columns: Columns) -> tuple[dict[str, Array], tuple[int, ...]]:
         """Answer some rows.
@@ -47,15 +48,17 @@ class LocalBackend:
         Raises:
             AnswerRefused, InputsRefused, ModelRaised: the model raised, or answered outside of its signature.
         """
-        if self.version.signature.batchable:
-            started = time.perf_counter()
-            outputs = self._answer(columns)
-            row_s = (time.perf_counter() - started) / columns.n_rows
-            self._row_s += _GAIN * (min(row_s, _MOST_TIMES * self._row_s) - self._row_s)
-            return outputs, (0,)
+        started = time.perf_counter()
+        runs = (0,) if self.version.signature.batchable else tuple(range(columns.n_rows))
+        outputs = self._answer(columns) if len(runs) == 1 else self._answer_alone(columns)
+        row_s = (time.perf_counter() - started) / columns.n_rows
+        self.row_s += _GAIN * (min(row_s, _MOST_TIMES * self.row_s) - self.row_s)
+        return outputs, runs
+
+    def _answer_alone(self, columns: Columns) -> dict[str, Array]:
+        """A call a row."""
         parts = [self._answer(columns.rows(i, i + 1)) for i in range(columns.n_rows)]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return joined, tuple(range(columns.n_rows))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _answer(self, columns: Columns) -> dict[str, Array]:
         """One call."""

@@ -31,6 +31,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_model_bytes: Annotated[int, Meta(ge=1_024, description="largest uploaded model")] = 268_435_456
     max_rows: Annotated[int, Meta(ge=1, le=1_000_000, description="most rows of one request")] = 1_000
     max_waiting_rows: Annotated[int, Meta(ge=1, description="rows waiting for one model before 503")] = 10_000
+    max_wait_s: Annotated[float, Meta(gt=0, description="expected wait for one model before 503")] = 1.0
     lane: Annotated[bool, Meta(description="answer plain predictions where they are parsed, many times faster")] = True
     max_header_bytes: Annotated[int, Meta(ge=1_024, description="largest head of a request")] = 16_384
     max_headers: Annotated[int, Meta(ge=8, description="most headers of a request")] = 64

@@ -23,6 +23,8 @@
 
 from __future__ import annotations
 
+import math
+
 from registry.types import Principal, Scope
 
 
@@ -101,11 +103,14 @@ class ModelFailed(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """The queue is full."""
+    """More waits than can be answered in time."""
 
-    def __init__(self, n_waiting: int, retry_after_s: int = 1) -> None:
-        self.n_waiting, self.retry_after_s = n_waiting, retry_after_s
-        super().__init__(f"overloaded: {n_waiting:,} rows are waiting already; retry after {retry_after_s} s")
+    def __init__(self, n_waiting: int, wait_s: float) -> None:
+        self.n_waiting, self.wait_s = n_waiting, wait_s
+        self.retry_after_s = max(1, math.ceil(wait_s))
+        super().__init__(
+            f"overloaded: {n_waiting:,} rows are waiting already, for about {wait_s:.1f} s: try again later"
+        )
 
 
 class JournalUnavailable(GatewayError):

@@ -147,6 +147,7 @@ class Exchange:
         ticket = self.ticket = lane.front.take(told)
         try:
             lane.front.admit(ticket, told, "predict", model)
+            lane.predictor.check_load(model)
             call = self.call = read(lane.lineups[model], bytes(self.body))
             ticket.model = model
             lane.predictor.submit(model, Ask(call.asked, ticket, self.answer))

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate, takewhile
 from typing import Any
 
 from msgspec import Struct
@@ -28,16 +29,37 @@ from gateway.records import SECRET_BYTES, Purpose, prediction_ids
 from gateway.wire.own import Asked
 from registry.errors import RegistryError
 
+LONGEST_RUN_S = 0.05
+"""A run longer than this is split: a promotion, and whoever comes next, would wait for its end."""
 FURTHEST_AHEAD_US = 366 * 86_400 * 1_000_000
 
 
 class Queue(Struct):
-    """What waits for one model. `busy`: a tick is due, or a batch is in the thread."""
+    """What waits for one model, and what runs. `busy`: a tick is due, or a batch is in the thread."""
 
     name: str
     waiting: list[Ask] = []
     n_rows: int = 0
+    n_running_rows: int = 0
     busy: bool = False
+
+    def put(self, ask: Ask) -> None:
+        """One more that waits."""
+        self.waiting.append(ask)
+        self.n_rows += ask.asked.columns.n_rows
+
+    def take(self, most_rows: int) -> list[Ask]:
+        """The next to run: all that wait, or the first of them, up to so many rows and at least one request."""
+        asks = self.waiting
+        if self.n_rows <= most_rows:
+            self.waiting, self.n_running_rows = [], self.n_rows
+        else:
+            ends = accumulate(ask.asked.columns.n_rows for ask in asks)
+            n = max(1, sum(1 for _ in takewhile(lambda end: end <= most_rows, ends)))
+            asks, self.waiting = asks[:n], asks[n:]
+            self.n_running_rows = sum(ask.asked.columns.n_rows for ask in asks)
+        self.n_rows -= self.n_running_rows
+        return asks
 
 
 class Predictor:
@@ -51,11 +73,13 @@ class Predictor:
         clock: JournalClock,
         *,
         max_waiting_rows: int,
+        max_wait_s: float = 1.0,
         tally: Tally | None = None,
         random: Source = os.urandom,
     ) -> None:
         self._lineups, self._appender, self._writer, self._clock = lineups, appender, writer, clock
-        self._max_waiting_rows, self._secrets = max_waiting_rows, Drawn(SECRET_BYTES, random)
+        self._max_waiting_rows, self._max_wait_s = max_waiting_rows, max_wait_s
+        self._secrets = Drawn(SECRET_BYTES, random)
         self._queues: dict[str, Queue] = {}
         self._threads = ThreadPoolExecutor(thread_name_prefix="champion")
         self._answered = asyncio.Event()
@@ -70,7 +94,7 @@ class Predictor:
         Raises:
             UnknownModel, NoChampion: nobody answers for that name.
             InvalidInput: a `predicted_at` that does not fit the clock.
-            Overloaded: too many rows wait already.
+            Overloaded: too many rows wait already, or they will take too long.
             ModelFailed: the champion raised, or answered outside of its signature.
             JournalUnavailable: it could not be recorded, so it is not answered.
         """
@@ -89,19 +113,30 @@ class Predictor:
 
     def submit(self, name: str, ask: Ask) -> None:
         """Have a request answered by the next run; its `done` is called in the loop. Raises as `predict`."""
-        self._lineups[name]
+        n_rows = ask.asked.columns.n_rows
+        self.check_load(name, n_rows)
         if self._clock.of_caller or ask.asked.predicted_at_us is not None:
             self._check_times(ask.asked.predicted_at_us)
-        n_rows = ask.asked.columns.n_rows
         queue = self._queues.get(name) or self._queues.setdefault(name, Queue(name))
-        if queue.waiting and queue.n_rows + n_rows > self._max_waiting_rows:
-            raise Overloaded(queue.n_rows)
-        queue.waiting.append(ask)
-        queue.n_rows += n_rows
+        queue.put(ask)
         self.n_unfinished += 1
         if not queue.busy:
             queue.busy = True
             asyncio.get_running_loop().call_soon(self._tick, queue)
+
+    def check_load(self, name: str, n_rows: int = 1) -> None:
+        """Refuse what would wait too long, where possible before anything else is spent on it.
+
+        Raises:
+            UnknownModel, NoChampion, ModelFailed: nobody answers for that name.
+            Overloaded: so it would.
+        """
+        serving, queue = self._lineups[name], self._queues.get(name)
+        if queue is None or not queue.waiting:
+            return  # whatever runs will be done in a moment; and a request that waits for nobody is never too large
+        wait_s = (queue.n_rows + queue.n_running_rows) * serving.champion.row_s
+        if wait_s > self._max_wait_s or queue.n_rows + n_rows > self._max_waiting_rows:
+            raise Overloaded(queue.n_rows, wait_s)
 
     async def idle(self) -> None:
         """Return when nothing is unfinished."""
@@ -129,7 +164,7 @@ class Predictor:
 
     def _tick(self, queue: Queue) -> None:
         """One turn of the loop for one model: run what waits, commit it, answer it."""
-        asks, queue.waiting, queue.n_rows = queue.waiting, [], 0
+        asks = queue.take(self._most_rows(queue))
         in_thread = False
         try:
             with _Failing(self, asks):
@@ -137,6 +172,13 @@ class Predictor:
         finally:
             if not in_thread:
                 self._go_on(queue)
+
+    def _most_rows(self, queue: Queue) -> int:
+        """How many rows may run at once; all of them, where nobody is there to run them."""
+        try:
+            return max(1, int(LONGEST_RUN_S / self._lineups[queue.name].champion.row_s))
+        except (GatewayError, RegistryError):
+            return queue.n_rows
 
     def _run(self, queue: Queue, asks: Sequence[Ask]) -> bool:
         """Run these requests; True if that happens in a thread, which comes back by `_back`."""
@@ -164,6 +206,7 @@ class Predictor:
 
     def _go_on(self, queue: Queue) -> None:
         """Start on what has arrived meanwhile."""
+        queue.n_running_rows = 0
         queue.busy = bool(queue.waiting)
         if queue.busy:
             asyncio.get_running_loop().call_soon(self._tick, queue)

@@ -88,6 +88,7 @@ async def infer(
     """The champion's answer; `id` is the caller's, or the prediction id where there was none."""
     ticket = ticket_of(request)
     expect_json(request.headers)
+    parts.predictor.check_load(model)
     call = Infer.read(_named(parts, model, version), await request.body())
     if version is not None and ticket.purpose == "live":
         ticket.purpose = "pinned"

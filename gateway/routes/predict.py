@@ -24,6 +24,7 @@ Row = Annotated[int, QueryParameter(ge=0, description="which row of the request"
 async def predict(model: FromPath[str], request: Request[Any, Any, Any], parts: Using) -> Response[bytes]:
     """`{"inputs": {…}}` or a list of them → `{"prediction_id", "model", "version", "outputs"}`."""
     expect_json(request.headers)
+    parts.predictor.check_load(model)
     call = Predict.read(parts.lineups[model], await request.body())
     return Response(await answered(call, ticket_of(request), parts), media_type=JSON)
 
