@@ -16,6 +16,9 @@ SLOW_CALL_S = 0.000_3
 """A call for one row above this leaves the event loop: everybody else would wait for it."""
 LONG_BATCH_S = 0.003
 """And so does any batch that is expected to take longer than this."""
+LONGEST_RUN_S = 0.05
+"""Whatever runs longer is split: a promotion, and whoever comes next, would wait for its end."""
+_ANY_NUMBER = 1_000_000_000
 WARM_UP_CALLS, WARM_UP_S = 8, 0.01
 _GAIN = 0.2
 _MOST_TIMES = 4.0
@@ -33,6 +36,9 @@ class LocalBackend:
         self._picked = self._picked_from_block()
         self.row_s = self._warmed_up(schema)
         """Seconds a row has taken of late: less in a large batch than alone."""
+        self.most_rows = _ANY_NUMBER
+        """How many rows to run at once: as many as `LONGEST_RUN_S` has been seen to allow, or two calls alone take."""
+        self._longest_run_s = max(LONGEST_RUN_S, 2 * self.row_s)
         self._is_slow = self.row_s > SLOW_CALL_S
 
     def leaves_the_loop(self, n_rows: int) -> bool:
@@ -51,9 +57,16 @@ class LocalBackend:
         started = time.perf_counter()
         runs = (0,) if self.version.signature.batchable else tuple(range(columns.n_rows))
         outputs = self._answer(columns) if len(runs) == 1 else self._answer_alone(columns)
-        row_s = (time.perf_counter() - started) / columns.n_rows
-        self.row_s += _GAIN * (min(row_s, _MOST_TIMES * self.row_s) - self.row_s)
+        self.learn(columns.n_rows, time.perf_counter() - started)
         return outputs, runs
+
+    def learn(self, n_rows: int, took_s: float) -> None:
+        """Take a run into account."""
+        self.row_s += _GAIN * (min(took_s / n_rows, _MOST_TIMES * self.row_s) - self.row_s)
+        if took_s > self._longest_run_s:
+            self.most_rows = max(1, int(n_rows * self._longest_run_s / took_s))
+        elif n_rows >= self.most_rows:
+            self.most_rows = 2 * n_rows
 
     def _answer_alone(self, columns: Columns) -> dict[str, Array]:
         """A call a row."""

@@ -29,8 +29,6 @@ from gateway.records import SECRET_BYTES, Purpose, prediction_ids
 from gateway.wire.own import Asked
 from registry.errors import RegistryError
 
-LONGEST_RUN_S = 0.05
-"""A run longer than this is split: a promotion, and whoever comes next, would wait for its end."""
 FURTHEST_AHEAD_US = 366 * 86_400 * 1_000_000
 
 
@@ -176,7 +174,7 @@ class Predictor:
     def _most_rows(self, queue: Queue) -> int:
         """How many rows may run at once; all of them, where nobody is there to run them."""
         try:
-            return max(1, int(LONGEST_RUN_S / self._lineups[queue.name].champion.row_s))
+            return self._lineups[queue.name].champion.most_rows
         except (GatewayError, RegistryError):
             return queue.n_rows
 

@@ -23,13 +23,21 @@ from tests.stage import Stage
 
 @asynccontextmanager
 async def predicting(
-    stage: Stage, *, max_waiting_rows: int = 1_000, power: bool = False, writer: PredictionWriter | None = None
+    stage: Stage,
+    *,
+    max_waiting_rows: int = 1_000,
+    max_wait_s: float = 60.0,
+    power: bool = False,
+    writer: PredictionWriter | None = None,
 ) -> AsyncIterator[Predictor]:
     """A predictor of the stage's champions, whose journal is committed in the loop, or in a thread (`power`)."""
     stage.lineups.refresh()
     into = writer or stage.another_writer()
     appender = GroupAppender(into, asyncio.get_running_loop()) if power else LoopAppender(into)
-    predictor = Predictor(stage.lineups, appender, into.writer, stage.new_clock(), max_waiting_rows=max_waiting_rows)
+    predictor = Predictor(
+        stage.lineups, appender, into.writer, stage.new_clock(),
+        max_waiting_rows=max_waiting_rows, max_wait_s=max_wait_s,
+    )  # fmt: skip
     with closing(appender), closing(predictor):
         yield predictor
         async with asyncio.timeout(30):

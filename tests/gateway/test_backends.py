@@ -54,6 +54,17 @@ def test_a_slow_version_leaves_the_loop_for_one_row_and_a_quick_one_for_many() -
     assert quick.leaves_the_loop(10_000_000)
 
 
+def test_a_run_that_takes_too_long_makes_the_next_ones_smaller_and_a_quick_one_larger_again() -> None:
+    slow = backend(hostile("is slow", n_slow=2))
+    slow.learn(1_000, 1.0)
+    assert 1 <= slow.most_rows < 1_000
+    least = slow.most_rows
+    slow.learn(least, 0.0)
+    assert slow.most_rows == 2 * least
+    slow.learn(1, 0.0)
+    assert slow.most_rows == 2 * least  # one that was smaller than it had to be says nothing
+
+
 def test_what_the_version_raises_is_raised() -> None:
     raising = backend(hostile("raises"))
     with pytest.raises(ModelRaised):

@@ -10,14 +10,17 @@ from typing import Any
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.batch import Answered
+from gateway.batch import Answered, Ask
 from gateway.errors import InvalidInput, JournalUnavailable, ModelFailed, Overloaded
 from gateway.journal import open_writer
+from gateway.predictor import Queue
 from registry.errors import NoChampion, UnknownModel
 from registry.types import Policy
 from tests.actors import POISON, hostile, logistic
-from tests.asking import answer, chunks, predicting, together
+from tests.asking import answer, asked, chunks, predicting, ticket, together
 from tests.stage import PATIENT, Stage, at_us, staged
 
 SLOW = 4
@@ -83,6 +86,43 @@ def test_more_than_may_wait_is_refused_and_what_waits_is_answered(stage: Stage) 
     found = asyncio.run(story())
     assert [type(each) for each in found] == [Answered, Answered, Overloaded, Overloaded]
     assert found[2].n_waiting == 2
+
+
+def test_what_would_wait_too_long_is_refused_with_how_long_that_would_be(stage: Stage) -> None:
+    stage.champion(hostile("is slow", n_slow=SLOW))
+
+    async def story() -> list[Any]:
+        async with predicting(stage, max_wait_s=1e-6) as predictor:
+            first = asyncio.create_task(answer(predictor, (0.0, 0.0)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # it runs; nothing waits
+            more = [asyncio.create_task(answer(predictor, (0.0, 0.0))) for _ in range(3)]
+            return await together(first, *more)
+
+    found = asyncio.run(story())
+    assert [type(each) for each in found] == [Answered, Answered, Overloaded, Overloaded]
+    assert 1e-6 < found[2].wait_s < 10
+    assert found[2].retry_after_s >= found[2].wait_s
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30), most_rows=st.integers(1, 40))
+def test_a_queue_is_taken_in_order_in_runs_that_are_no_larger_than_they_may_be(
+    sizes: list[int], most_rows: int
+) -> None:
+    queue, asks = Queue("m"), [Ask(asked(*[(0.0, 0.0)] * size), ticket(), lambda _: None) for size in sizes]
+    for ask in asks:
+        queue.put(ask)
+    taken = []
+    while queue.waiting:
+        run = queue.take(most_rows)
+        n_rows = sum(ask.asked.columns.n_rows for ask in run)
+        assert n_rows == queue.n_running_rows
+        assert n_rows <= most_rows or len(run) == 1
+        following = queue.waiting[0].asked.columns.n_rows if queue.waiting else most_rows
+        assert n_rows + following > most_rows  # no smaller than it has to be
+        assert queue.n_rows == sum(ask.asked.columns.n_rows for ask in queue.waiting)
+        taken += run
+    assert [id(ask) for ask in taken] == [id(ask) for ask in asks]
 
 
 def test_a_request_of_more_rows_than_may_wait_is_answered_where_nothing_waits(stage: Stage) -> None:
