@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,13 @@ class Ran(Struct):
     outputs: Outputs
     runs: tuple[int, ...]
     failed: list[tuple[Ask, ModelFailed]] = []
+    starts: list[int] = []
+    """The first row of each request, and one past the last row."""
 
-    def starts(self) -> list[int]:
-        """The first row of each request, and one past the last row."""
-        starts = [0]
-        for ask in self.asks:
-            starts.append(starts[-1] + ask.asked.columns.n_rows)
-        return starts
+    def __post_init__(self) -> None:
+        n_rows = (ask.asked.columns.n_rows for ask in self.asks)
+        lonely = len(self.asks) == self.columns.n_rows
+        self.starts = list(range(len(self.asks) + 1)) if lonely else list(accumulate(n_rows, initial=0))
 
 
 def run(serving: Serving, cohort: Cohort) -> Ran:
@@ -137,7 +138,7 @@ def _facts(ran: Ran, answered_ns: int) -> Requests:
     traces = [ticket.trace for ticket in tickets]
     predicted = _a_row(ran, [ask.asked.predicted_at_us for ask in asks], ran.cohort.at_us)
     return Requests(
-        starts=_uint32(ran.starts()[:-1]),
+        starts=_uint32(ran.starts[:-1]),
         latency_us=_uint32(latency_us),
         principals=[ticket.principal.name for ticket in tickets],
         traces=traces if any(traces) else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -94,14 +94,17 @@ class Outputs:
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self.arrays = arrays
+        self._values: dict[str, list[Any]] | None = None
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]
 
-    @cached_property
+    @property
     def values(self) -> dict[str, list[Any]]:
         """The same as plain values, converted once for all the requests of the run: an item a row."""
-        return {name: array.tolist() for name, array in self.arrays.items()}
+        if self._values is None:
+            self._values = {name: array.tolist() for name, array in self.arrays.items()}
+        return self._values
 
     def rows(self, start: int, stop: int) -> list[dict[str, Any]]:
         """The rows start … stop - 1 as plain values, a dict a row."""

@@ -259,7 +259,7 @@ class Predictor:
 
     def _answer(self, serving: Serving, ran: Ran, place: tuple[int, bytes] | None) -> None:
         """Answer the requests of one chunk, which stands at this seq, under this secret; or is not recorded."""
-        starts = ran.starts()
+        starts = ran.starts
         addresses: Sequence[str | None]
         if place is None:
             addresses = [None] * len(ran.asks)

@@ -45,7 +45,7 @@ def test_the_tests_that_hold_the_promises_exist() -> None:
 def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     """A first day with the product, as README tells it, in an empty folder."""
     make_models, compare = blocks("python")
-    first_day, decisions = blocks("bash")
+    first_day, decisions, formats, keys = blocks("bash")
     port = str(free_port())
     story = "\n".join(
         [
@@ -55,6 +55,8 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
             # whatever happens from here on, the server is stopped
             decisions.replace("8080", port),
             "understudy status credit --url http://127.0.0.1:" + port,
+            formats.replace("8080", port),
+            keys.replace("8080", port),
         ]
     )
     (tmp_path / "make_models.py").write_text(make_models)
@@ -75,6 +77,9 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     assert "1 eligible = 1 scored + 0 failed + 0 skipped" in ran.stdout
     assert "champion of credit is version 2 (generation 3)" in ran.stdout
     assert "champion of credit is version 1 (generation 4)" in ran.stdout
+    assert '"accepted":2' in ran.stdout
+    assert '"promotion":"manual"' in ran.stdout
+    assert 'understudy_requests_total{code="200",model="credit",version="1"}' in ran.stdout
 
     said = subprocess.run([sys.executable, "-c", compare], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "loses" in said
