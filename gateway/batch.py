@@ -17,10 +17,11 @@ from gateway.front import Ticket
 from gateway.journal import Draft
 from gateway.lineup import Serving
 from gateway.records import Purpose
-from gateway.wire.own import Asked
+from gateway.wire.own import Asked, Said
 from registry.errors import AnswerRefused, InputsRefused, ModelRaised
 
 _MOST_US = 2**32 - 1
+_NOTHING = Said()
 FAULTS = (AnswerRefused, InputsRefused, ModelRaised, MemoryError)
 """How a version fails to answer, a batch that is too large for it included; anything else would be a fault of ours."""
 
@@ -133,20 +134,23 @@ def draft(serving: Serving, ran: Ran, secret: bytes, answered_ns: int) -> Draft:
 
 
 def _facts(ran: Ran, answered_ns: int) -> Requests:
-    asks, tickets = ran.asks, [ask.ticket for ask in ran.asks]
+    tickets = [ask.ticket for ask in ran.asks]
     latency_us = [min((answered_ns - ticket.arrived_ns) // 1_000, _MOST_US) for ticket in tickets]
     traces = [ticket.trace for ticket in tickets]
-    predicted = _a_row(ran, [ask.asked.predicted_at_us for ask in asks], ran.cohort.at_us)
-    return Requests(
+    requests = Requests(
         starts=_uint32(ran.starts[:-1]),
         latency_us=_uint32(latency_us),
         principals=[ticket.principal.name for ticket in tickets],
         traces=traces if any(traces) else None,
-        predicted_at_us=None if predicted is None else np.array(predicted, "<i8").tobytes(),
-        associations=_a_row(ran, [ask.asked.associations for ask in asks], None),
-        decisions=_a_row(ran, [ask.asked.decisions for ask in asks], None),
-        propensities=_a_row(ran, [ask.asked.propensities for ask in asks], None),
     )
+    if any(ask.asked.said for ask in ran.asks):
+        said = [ask.asked.said or _NOTHING for ask in ran.asks]
+        predicted = _a_row(ran, [each.predicted_at_us for each in said], ran.cohort.at_us)
+        requests.predicted_at_us = None if predicted is None else np.array(predicted, "<i8").tobytes()
+        requests.associations = _a_row(ran, [each.associations for each in said], None)
+        requests.decisions = _a_row(ran, [each.decisions for each in said], None)
+        requests.propensities = _a_row(ran, [each.propensities for each in said], None)
+    return requests
 
 
 def _uint32(numbers: Sequence[int]) -> bytes:

@@ -113,7 +113,7 @@ class Predictor:
         """Have a request answered by the next run; its `done` is called in the loop. Raises as `predict`."""
         n_rows = ask.asked.columns.n_rows
         self.check_load(name, n_rows)
-        if self._clock.of_caller or ask.asked.predicted_at_us is not None:
+        if self._clock.of_caller or ask.asked.said is not None:
             self._check_times(ask.asked.predicted_at_us)
         queue = self._queues.get(name) or self._queues.setdefault(name, Queue(name))
         queue.put(ask)
@@ -186,7 +186,7 @@ class Predictor:
             self.refuse([(ask, error) for ask in asks])
             return False
         cohorts = self._cohorts(asks)
-        if not serving.champion.leaves_the_loop(sum(ask.asked.columns.n_rows for ask in asks)):
+        if not serving.champion.leaves_the_loop(queue.n_running_rows):
             self._ran(serving, _run_all(serving, cohorts))
             return False
         loop = asyncio.get_running_loop()
@@ -212,12 +212,12 @@ class Predictor:
     def _cohorts(self, asks: Sequence[Ask]) -> list[Cohort]:
         """The chunks to be, oldest bucket first. All carry the time at which their run starts, which is now."""
         cohorts: dict[tuple[int, Purpose], Cohort] = {}
-        said = [t for ask in asks for t in ask.asked.predicted_at_us or ()]
+        said = [t for ask in asks if ask.asked.said is not None for t in ask.asked.predicted_at_us or ()]
         at_us = self._clock.stamp(max(said) if said else None)
         bucket = self._clock.bucket_of(at_us)
         for ask in asks:
-            said_us, purpose = ask.asked.predicted_at_us, ask.ticket.purpose
-            key = (bucket if said_us is None else self._clock.bucket_of(said_us[0])), purpose
+            own_us, purpose = ask.asked.predicted_at_us if said else None, ask.ticket.purpose
+            key = (bucket if own_us is None else self._clock.bucket_of(own_us[0])), purpose
             cohort = cohorts.get(key)
             if cohort is None:
                 cohort = cohorts[key] = Cohort([], purpose, key[0], at_us)

@@ -16,7 +16,7 @@ from gateway.front import Ticket
 from gateway.journal import GroupAppender, LoopAppender, PredictionWriter
 from gateway.predictor import Predictor
 from gateway.records import Purpose
-from gateway.wire.own import Asked
+from gateway.wire.own import Asked, Said
 from registry.types import Principal
 from tests.stage import Stage
 
@@ -46,7 +46,9 @@ async def predicting(
 
 def asked(*rows: tuple[float, ...], **facts: Any) -> Asked:
     """A request of these rows."""
-    return Asked(Columns(len(rows), {"float64": np.array(rows)}, {}), single=False, **facts)
+    return Asked(
+        Columns(len(rows), {"float64": np.array(rows)}, {}), single=False, said=Said(**facts) if facts else None
+    )
 
 
 def ticket(purpose: Purpose = "live") -> Ticket:

@@ -21,7 +21,7 @@ from gateway.journal import ChunkHead, Mirrored, PredictionWriter, open_ledger, 
 from gateway.lineup import Lineups, Serving
 from gateway.records import Address, Cursor, OutcomeRecord, Purpose, moment
 from gateway.shadow import Mirror
-from gateway.wire.own import Asked
+from gateway.wire.own import Asked, Said
 from registry.store import Registry
 from registry.types import InputSchema, Policy, Principal, Signature, Task, TrainingReport
 from retrain.cycle import Cycle
@@ -122,8 +122,8 @@ class Stage:
             serving = self.lineups[self.name]
         columns = Columns(len(rows), {"float64": np.ascontiguousarray(rows, np.float64)}, {})
         times = [at_us(day)] * len(rows)
-        asked = Asked(columns, single=False, associations=list(associations) if associations else None,
-                      predicted_at_us=times)  # fmt: skip
+        said = Said(associations=list(associations) if associations else None, predicted_at_us=times)
+        asked = Asked(columns, single=False, said=said)
         ask = Ask(asked, Ticket("request", None, 0, Principal("tester"), purpose), lambda _: None)
         bucket = at_us(day) // (self.settings.cohorts.bucket_s * 1_000_000)
         ran = run(serving, Cohort([ask], purpose, bucket, at_us(day if stamped is None else stamped)))

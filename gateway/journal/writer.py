@@ -100,7 +100,8 @@ class PredictionWriter:
         except apsw.Error as error:
             self._recover()
             raise JournalUnavailable(f"{type(error).__name__.removesuffix('Error').lower()} ({error})") from error
-        self._layouts.update(draft.layout.digest for draft in drafts)
+        if not simple:
+            self._layouts.update(draft.layout.digest for draft in drafts)
         first, self._last_seq = self._last_seq + 1, self._last_seq + len(drafts)
         return range(first, self._last_seq + 1)
 

@@ -26,16 +26,27 @@ Name = Annotated[str, Meta(min_length=1, max_length=500)]
 Decision = Int64 | float | Annotated[str, Meta(max_length=500)]
 
 
-class Asked(Struct, frozen=True):
-    """What a request asks, decoded and valid: rows, and what the caller said of them (a list item a row, or None)."""
+class Said(Struct, frozen=True):
+    """What a caller said of its rows besides: a list item a row, or None."""
 
-    columns: Columns
-    single: bool
-    """One object was sent, so one object is answered; else a list."""
     associations: list[str | None] | None = None
     predicted_at_us: list[int] | None = None
     decisions: list[Decision | None] | None = None
     propensities: list[float | None] | None = None
+
+
+class Asked(Struct, frozen=True):
+    """What a request asks, decoded and valid."""
+
+    columns: Columns
+    single: bool
+    """One object was sent, so one object is answered; else a list."""
+    said: Said | None = None
+
+    @property
+    def predicted_at_us(self) -> list[int] | None:
+        """The caller's own time of each row."""
+        return None if self.said is None else self.said.predicted_at_us
 
 
 class RequestDecoder:
@@ -79,14 +90,7 @@ class RequestDecoder:
             raise TooManyRows(n, self._max_rows)
         tuples = [msgspec.structs.astuple(row) for row in rows]
         self._refuse_duplicates(body, decoded, tuples)
-        return Asked(
-            self._columns(tuples, single),
-            single,
-            _per_row("association_id", decoded.association_id, n),
-            _times(decoded.predicted_at, n),
-            _per_row("decision", decoded.decision, n),
-            _propensities(decoded.propensity, n),
-        )
+        return Asked(self._columns(tuples, single), single, _said(decoded, n))
 
     def _columns(self, tuples: list[tuple[Any, ...]], single: bool) -> Columns:
         blocks: dict[Dtype, Array] = {}
@@ -155,6 +159,17 @@ def _row_type(features: Sequence[Feature]) -> type[Struct]:
         else:
             fields.append((f"f{i}", kind | None | UnsetType, msgspec.field(name=feature.name, default=UNSET)))
     return msgspec.defstruct("Row", fields, forbid_unknown_fields=True, kw_only=True)
+
+
+def _said(body: Any, n: int) -> Said | None:
+    if body.association_id is body.predicted_at is body.decision is body.propensity is UNSET:
+        return None
+    return Said(
+        _per_row("association_id", body.association_id, n),
+        _times(body.predicted_at, n),
+        _per_row("decision", body.decision, n),
+        _propensities(body.propensity, n),
+    )
 
 
 def _per_row(name: str, value: Any, n: int) -> list[Any] | None:
