@@ -22,21 +22,9 @@ import httpx
 import msgspec
 
 from gateway.config import Settings
+from gateway.errors import ProblemError, Unreachable
 
 Rows = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-
-
-class ProblemError(Exception):
-    """The server refused, or could not; `sentence` is for people, `status` and `problem` for programs."""
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        self.status, self.problem = status, problem
-        self.sentence = str(problem.get("error", problem))
-        super().__init__(self.sentence)
-
-
-class Unreachable(Exception):
-    """Nobody answers at that address, or nobody who speaks as Understudy does."""
 
 
 class Client:

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from gateway.errors import SettingsRefused
 
 PREFIX = "UNDERSTUDY__"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 KEY = "UNDERSTUDY_KEY"
 """No setting: what a client shows to a server, and nothing that a server is told."""
 
@@ -44,6 +45,11 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0, description="how long a stopping worker still takes requests, while it says that it is not ready"),
     ] = 1.0
     drain_s: Annotated[float, Meta(ge=0, description="how long a stopping worker finishes what it accepted")] = 10.0
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK
 
 
 class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):

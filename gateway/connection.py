@@ -1,8 +1,8 @@
 """One connection: uvicorn's HTTP/1.1 protocol on httptools, and what it leaves out.
 
 A deadline for receiving a request and one for saying nothing; limits on the head; exactly one Host; answers to
-malformed requests that are problems like all others and come in their turn; half-closed connections answered; and
-while the worker drains, an end of the connection with each answer.
+malformed requests that are problems like all others and come in their turn; half-closed connections answered; a bound
+on what is kept for a caller that does not read; and while the worker drains, an end of the connection with each answer.
 
 uvicorn is pinned to one minor version: `tests/gateway/test_connection.py` holds it to what is used of it here.
 """
@@ -26,11 +26,15 @@ from gateway.problems import MEDIA_TYPE, Problem, problem
 
 
 class Refused(Exception):
-    """A head that is not read further."""
+    """A request that is not read further."""
 
     def __init__(self, status: HTTPStatus, name: str, sentence: str) -> None:
         self.status, self.name, self.sentence = status, name, sentence
         super().__init__(sentence)
+
+
+class _Over(Exception):
+    """A request after the one that ends the connection."""
 
 
 class Connection(HttpToolsProtocol):
@@ -54,16 +58,20 @@ class Connection(HttpToolsProtocol):
         """`front` is asked when the worker has started."""
         super().__init__(config, server_state, app_state, _loop)
         self.front, self._settings = front(), settings
-        self._quiet_since_s = self.loop.time()
+        self.at_turn: Any = None
+        """The one of the requests that is being answered, or was last."""
+        self._quiet_since_s = self._unread_since_s = self.loop.time()
         self._begun_s: float | None = None
         """When the request that is being received began; None between requests."""
-        self._n_head_bytes = 0
-        """How much of a head has come that is not complete, without the piece in which it began."""
-        self._in_head = True
+        self._n_body_bytes = 0
+        """How much of its body has come since then."""
+        self._in_head = self._takes_more = True
+        self._moved = False
+        """Whether the piece that came last has begun, continued or completed anything."""
+        self._n_idle_bytes = 0
+        """How much has come in pieces that have not: a head without an end, or a trailer."""
         self._last_words: bytes | None = None
-        self._half_closed = False
-        self._stalled = False
-        """The caller does not read: the next request waits until it does."""
+        self._half_closed = self._ended = False
 
     # --- what comes in
 
@@ -71,44 +79,62 @@ class Connection(HttpToolsProtocol):
         """Parse it; whatever is wrong with it is answered, in its turn, and ends the connection."""
         if not self._takes_more:
             return
-        goes_on = self._begun_s is not None and self._in_head
+        self._moved = False
         try:
-            self.parser.feed_data(data)
-            if goes_on and self._in_head:
-                self._n_head_bytes += len(data)
-                self._check_size(self._n_head_bytes)
-            else:
-                self._n_head_bytes = 0
-        except httptools.HttpParserUpgrade:
-            return  # answered as the plain request that it is too
+            self._parse(data)
+            self._n_idle_bytes = 0 if self._moved else self._n_idle_bytes + len(data)
+            self._check_size(self._n_idle_bytes)
         except (httptools.HttpParserError, Refused) as error:
-            refused = error if isinstance(error, Refused) else error.__context__
-            if not isinstance(refused, Refused):
-                refused = Refused(HTTPStatus.BAD_REQUEST, "MalformedRequest", "the request is not HTTP/1.1")
-            self._end_with(refused)
+            why = error if isinstance(error, Refused) else error.__context__
+            if isinstance(why, _Over):
+                self._takes_more = False
+            elif isinstance(why, Refused):
+                self._end_with(why)
+            else:
+                self._end_with(_malformed("the request is not HTTP/1.1"))
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        super().on_message_begin()
         self._begin()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One line of its head; or of a trailer, which nobody looks at."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._check_head()
         super().on_headers_complete()
-        if self.front.draining and self.cycle is not None:
+        self._in_head, self._moved = False, True
+        if self.front.draining:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Some of its body."""
+        super().on_body(body)
+        self._moved = True
+        self._n_body_bytes += len(body)
+        if self._n_body_bytes > self._settings.max_body_bytes:  # a model: so much of it may take as long again
+            self._begun_s, self._n_body_bytes = self.loop.time(), 0
 
     def on_message_complete(self) -> None:
         """All of it is there."""
         super().on_message_complete()
-        self._begun_s = None
-        self._in_head = True
+        self._begun_s, self._in_head = None, True
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads it, and uvicorn returns none
         """The caller sends no more, and may still read: what it has asked is answered before the end."""
-        self._half_closed = True
-        return self._answering
+        self._half_closed, self._takes_more = True, False
+        if self._begun_s is not None:
+            self._end_with(_malformed("the request ends before it is complete"))
+        return self._answering and not self._ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller has gone; uvicorn tells only the request that was begun last."""
+        self._forsake()
+        super().connection_lost(exc)
 
     # --- what goes out
 
@@ -119,56 +145,103 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.flow.write_paused:
-            self._stalled = True
-            self.flow.pause_reading()
+            self.flow.pause_reading()  # the next one waits until this is read
         else:
             self._go_on()
 
+    def pause_writing(self) -> None:
+        """The caller does not read what is written."""
+        super().pause_writing()
+        self._unread_since_s = self.loop.time()
+
     def resume_writing(self) -> None:
-        """The caller has read what was written."""
+        """It has read."""
         super().resume_writing()
-        if self._stalled:
-            self._stalled = False
+        if self.at_turn is not None and self.at_turn.response_complete and not self.transport.is_closing():
             self._go_on()
 
     def _go_on(self) -> None:
-        if self.pipeline:
+        """The next request in line; or what is due where there is none."""
+        ends = self._last_words is not None
+        if self.pipeline and not (ends and self.pipeline[-1][0].more_body):  # the one that will never be complete
             cycle, app = self.pipeline.pop()
             if not self.pipeline:
                 self.flow.resume_reading()
             self._start_asgi_task(cycle, app)
-            return
-        if self._last_words is not None:
-            self.transport.write(self._last_words)
-        if self._last_words is not None or self._half_closed:
+        elif ends:
+            self._say_last_words()
+        elif self._half_closed:
             self.transport.close()
         else:
             self.flow.resume_reading()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """The turn of a request has come."""
+        self.at_turn = cycle
+        super()._start_asgi_task(cycle, app)
+
+    # --- the end
+
     def shutdown(self) -> None:
         """The worker ends: what is being received or answered is finished first."""
-        if self._answering:
+        if self._answering and not self._ended:
             self.cycle.keep_alive = False
         elif self._begun_s is None:
             self.transport.close()
 
     def end_if_overdue(self, now_s: float) -> None:
-        """End a connection whose request takes too long to come, or that says nothing for too long.
+        """End a connection whose request takes too long to come, or its answer to be read, or that says nothing.
 
         `now_s`: by the loop's clock.
         """
-        if self.transport is None or self.transport.is_closing() or self._last_words is not None:
-            return
-        if self._begun_s is not None and not self._stalled:
+        receive_s, quiet_s = self._settings.receive_s, now_s - self._quiet_since_s
+        if self._ended or self.transport.is_closing():
+            if quiet_s > receive_s:
+                self.transport.abort()
+        elif self.flow.write_paused:
+            if now_s - self._unread_since_s > receive_s:
+                self.transport.abort()
+        elif self._begun_s is not None:
             if self.flow.read_paused or self.pipeline:  # it is us that does not read on
                 self._begun_s = now_s
-            elif now_s - self._begun_s > self._settings.receive_s:
-                limit = f"the request was not complete after {self._settings.receive_s:g} s (server.receive_s)"
+            elif now_s - self._begun_s > receive_s:
+                limit = f"the request was not complete after {receive_s:g} s (server.receive_s)"
                 self._end_with(Refused(HTTPStatus.REQUEST_TIMEOUT, "RequestTimeout", limit))
-        elif self._stalled and now_s - self._quiet_since_s > self._settings.receive_s:
-            self.transport.abort()
-        elif not self._answering and now_s - self._quiet_since_s > self._settings.keep_alive_s:
+        elif not self._answering and quiet_s > self._settings.keep_alive_s:
             self.transport.close()
+
+    def _end_with(self, refused: Refused) -> None:
+        """Answer what is being received by this, in its turn, and end the connection; nothing more is taken."""
+        self._begun_s, self._takes_more = None, False
+        if self._in_head or not self.cycle.response_complete:
+            ticket = self.front.take({})
+            said = problem(ticket.request_id, refused.status, refused.name, refused.sentence)
+            self._last_words = self.head_of(said, ticket.request_id, keep_alive=False) + said.body
+            self.front.leave(ticket, said.status)
+        else:
+            self._last_words = b""  # it was answered before it was complete
+        waits = self._answering if self._in_head else bool(self.pipeline)
+        if not waits:
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        """Say them, if nothing else is half said; and end in stages.
+
+        What the caller still sends would make the kernel reset the connection before it has read them: so it is read
+        until the caller ends its side too, or is overdue (RFC 9112, 9.6).
+        """
+        if self.at_turn is None or self.at_turn.response_complete or not self.at_turn.response_started:
+            self.transport.write(self._last_words or b"")
+        self._forsake()
+        self._ended, self._quiet_since_s = True, self.loop.time()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _forsake(self) -> None:
+        """Nobody hears the answer that is under way."""
+        if self.at_turn is not None and not self.at_turn.response_complete:
+            self.at_turn.disconnected = True
+            self.at_turn.message_event.set()
 
     # --- within
 
@@ -176,13 +249,21 @@ class Connection(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    @property
-    def _takes_more(self) -> bool:
-        return self._last_words is None and not self._half_closed
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:  # answered as the plain request that it is too
+                rest = rest[upgrade.args[0] :]
+            else:
+                return
 
     def _begin(self) -> None:
-        self._begun_s = self.loop.time()
-        self._in_head = True
+        if self.cycle is not None and not self.cycle.keep_alive:
+            raise _Over
+        self._begun_s, self._n_body_bytes = self.loop.time(), 0
+        self._in_head = self._moved = True
 
     def _check_size(self, n_bytes: int) -> None:
         if n_bytes > self._settings.max_header_bytes:
@@ -196,26 +277,12 @@ class Connection(HttpToolsProtocol):
             Refused: it is too large, or names no Host or several.
         """
         self._check_size(len(self.url) + sum(len(name) + len(value) for name, value in self.headers))
-        self._in_head = False
         if len(self.headers) > self._settings.max_headers:
             limit = f"expected at most {self._settings.max_headers} headers (server.max_headers)"
             raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "HeaderTooLarge", limit)
         n_hosts = sum(name == b"host" for name, _ in self.headers)
         if n_hosts != 1 and (n_hosts > 1 or self.parser.get_http_version() != "1.0"):
-            raise Refused(HTTPStatus.BAD_REQUEST, "MalformedRequest", f"host: expected one, got {n_hosts}")
-
-    def _end_with(self, refused: Refused) -> None:
-        """Answer after whatever is being answered, and end the connection; nothing more is read."""
-        ticket = self.front.take({})
-        said = problem(ticket.request_id, refused.status, refused.name, refused.sentence)
-        self._last_words = self.head_of(said, ticket.request_id, keep_alive=False) + said.body
-        self.front.leave(ticket, said.status)
-        self.flow.pause_reading()
-        if self._answering and not self.cycle.more_body:
-            return  # those before it are answered first; `on_response_complete` comes back to this
-        if not self._answering or not (self.pipeline or self.cycle.response_started):
-            self.transport.write(self._last_words)
-        self.transport.close()
+            raise _malformed(f"host: expected one, got {n_hosts}")
 
     def head_of(self, said: Problem, request_id: str, *, keep_alive: bool) -> bytes:
         """The bytes before a problem's body, as uvicorn writes what Litestar answers."""
@@ -225,3 +292,7 @@ class Connection(HttpToolsProtocol):
         lines.append(f"{REQUEST_ID}: {request_id}\r\n".encode("latin-1"))
         lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
         return b"".join(lines)
+
+
+def _malformed(sentence: str) -> Refused:
+    return Refused(HTTPStatus.BAD_REQUEST, "MalformedRequest", sentence)

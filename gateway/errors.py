@@ -24,6 +24,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from registry.types import Principal, Scope
 
@@ -127,3 +129,23 @@ class JournalDamaged(GatewayError):
 
 class SettingsRefused(GatewayError):
     """A configuration that cannot be meant; the message names the key, what is expected and what was found."""
+
+
+class ProblemError(Exception):
+    """The server refused, or could not; `sentence` is for people, `status` and `problem` for programs."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status, self.problem = status, problem
+        self.sentence = str(problem.get("error", problem))
+        super().__init__(self.sentence)
+
+
+class Unreachable(Exception):
+    """Nobody answers at that address, or nobody who speaks as Understudy does."""
+
+
+def sentence_of(error: Exception) -> str:
+    """What went wrong, in one sentence, for a terminal."""
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return f"{error.filename or 'the store'}: {error.strerror or error}"
+    return str(error)

@@ -1,8 +1,7 @@
 """The fast lane: the plain common case of a prediction, answered where it is parsed, with the bytes of the routes.
 
-It takes `POST /models/{m}/predict` and `POST /v2/models/{m}/infer` of a model that is served, in HTTP/1.1, with a
-Content-Length and JSON, whose headers are all in one table. Everything else goes to Litestar, decided when the headers
-are complete. What a request goes through is the same: the front, the decoder, the predictor, the encoder.
+Which requests take it is decided when their headers are complete (`gateway/heads.py`); everything else goes to
+Litestar. What a request goes through is the same: the front, the decoder, the predictor, the encoder.
 
 To uvicorn a request in the lane is one more kind of cycle: it has its turn among the pipelined requests of its
 connection, and ends as the others do.
@@ -12,99 +11,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import structlog
-from msgspec import Struct
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.batch import Answered, Ask
-from gateway.calls import Call, Infer, Predict, Read
+from gateway.calls import Call
 from gateway.config import ServerSettings
 from gateway.connection import Connection
 from gateway.front import Front, Ticket
+from gateway.heads import Head, Heads
 from gateway.lineup import Lineups
 from gateway.predictor import Predictor
 from gateway.problems import OURS, fault, problem_of
 
-TOLD: Final = ("x-request-id", "traceparent", "x-understudy-test", "authorization", "x-api-key")
-"""Headers that the front is told of; each may be given once."""
-LOOKED_AT: Final = ("host", "content-length", "content-type")
-"""Headers that the lane looks at; each may be given once, and Host must be."""
-IGNORED: Final = (
-    "connection", "keep-alive", "user-agent", "accept", "accept-encoding", "accept-language", "accept-charset",
-    "cache-control", "pragma", "cookie", "date", "dnt", "from", "referer", "priority", "via", "forwarded",
-    "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "x-amzn-trace-id",
-    "x-correlation-id", "tracestate", "baggage", "b3",
-)  # fmt: skip
-"""Headers that no route looks at, nor the front. (httptools has looked at the first two.)"""
-_NAMES: Final = {
-    spelled.encode(): None if name in IGNORED else name
-    for name in (*TOLD, *LOOKED_AT, *IGNORED)
-    for spelled in (name, name.title(), name.upper())
-}
-"""The table, under the usual spellings of each name; None for what is ignored."""
-JSON_TYPE: Final = b"application/json"
-JSON_TYPES: Final = frozenset(
-    {b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
-)
-_OF_ONE_REQUEST: Final = frozenset({"x-request-id", "traceparent"})
-_MOST_TARGETS, _MOST_HEADS = 1_024, 4_096
 _log = structlog.get_logger("gateway")
-
-Target = tuple[Read, str]
-
-
-class Head(Struct, frozen=True):
-    """The head of a request as the lane understands it."""
-
-    target: Target
-    told: dict[str, str]
-    n_body_bytes: int
-    keep_alive: bool
-
-    @property
-    def may_come_again(self) -> bool:
-        """Whether a caller is likely to send the very same bytes again, and would keep the connection."""
-        return self.keep_alive and self.told.keys().isdisjoint(_OF_ONE_REQUEST)
 
 
 class Lane:
-    """What the lanes of one worker share.
+    """What the lanes of one worker share."""
 
-    `heads`: the bytes of heads that were parsed before, each with what it means. A caller's heads differ in little but
-    their Content-Length, so that most need no parsing at all.
-    """
-
-    def __init__(self, front: Front, lineups: Lineups, predictor: Predictor) -> None:
+    def __init__(self, front: Front, lineups: Lineups, predictor: Predictor, settings: ServerSettings) -> None:
         self.front, self.lineups, self.predictor = front, lineups, predictor
-        self.heads: dict[bytes, Head] = {}
-        self._targets: dict[bytes, Target] = {}
+        self.heads = Heads(lineups, settings)
         self._headers: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
-
-    def target(self, url: bytes) -> Target | None:
-        """How to read a request to this path, and the model; None where the lane has no business."""
-        target = self._targets.get(url)
-        if target is None and (target := self._parsed(url)) is not None:
-            if len(self._targets) >= _MOST_TARGETS:
-                self._targets.clear()
-            self._targets[url] = target
-        return target
-
-    def remember(self, received: bytes, head: Head) -> None:
-        """Know this head again, `received` with the empty line that ends it."""
-        if len(self.heads) >= _MOST_HEADS:
-            self.heads.clear()
-        self.heads[received] = head
-
-    def _parsed(self, url: bytes) -> Target | None:
-        for before, after, read in ((b"/models/", b"/predict", Predict.read), (b"/v2/models/", b"/infer", Infer.read)):
-            if url.startswith(before) and url.endswith(after):
-                name = url[len(before) : -len(after)].decode("latin-1")
-                if name in self.lineups.names:  # so the name is plain: no slash, no escape, no query
-                    return read, name
-        return None
 
     def head(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
         """The start of every answer, with uvicorn's own headers: a new list of them comes once a second."""
@@ -125,8 +57,8 @@ class _Nobody:
 class Exchange:
     """One request in the lane and its answer, as uvicorn's connection sees a cycle."""
 
-    __slots__ = ("body", "call", "connection", "disconnected", "has_turn", "head", "keep_alive", "more_body",
-                 "response_complete", "ticket")  # fmt: skip
+    __slots__ = ("body", "call", "connection", "disconnected", "head", "keep_alive", "more_body", "response_complete",
+                 "ticket")  # fmt: skip
     call: Call
     ticket: Ticket
     message_event = _Nobody()
@@ -136,8 +68,6 @@ class Exchange:
         self.connection, self.head, self.keep_alive = connection, head, head.keep_alive
         self.body: bytes | bytearray = b""
         self.more_body = True
-        self.has_turn = False
-        """Whether all requests before it on its connection are answered."""
         self.response_complete = self.disconnected = False
 
     def ask(self) -> None:
@@ -161,8 +91,12 @@ class Exchange:
             return
         connection, ticket = self.connection, self.ticket
         ticket.version, ticket.n_rows = answered.version, answered.stop - answered.start
-        body = self.call.answer(answered)
-        if not self.disconnected:
+        try:
+            body = self.call.answer(answered)
+        except Exception as error:  # noqa: BLE001  # the edge where answers leave: nobody else would tell the caller
+            self._refuse(error)
+            return
+        if not connection.transport.is_closing():
             end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
             connection.transport.write(
                 b"%b%d\r\nx-request-id: %b%b%b" % (
@@ -174,15 +108,15 @@ class Exchange:
         self._end()
 
     def _refuse(self, error: Exception) -> None:
-        ticket = self.ticket
+        connection, ticket = self.connection, self.ticket
         said = problem_of(ticket, error) if isinstance(error, OURS) else None
         if said is None:
             _log.error("unexpected", request_id=ticket.request_id, model=self.head.target[1], exc_info=error)
             said = fault(ticket.request_id)
-        if not self.disconnected:
-            head = self.connection.head_of(said, ticket.request_id, keep_alive=self.keep_alive)
-            self.connection.transport.write(head + said.body)
-        self.connection.lane.front.leave(ticket, said.status)
+        if not connection.transport.is_closing():
+            head = connection.head_of(said, ticket.request_id, keep_alive=self.keep_alive)
+            connection.transport.write(head + said.body)
+        connection.lane.front.leave(ticket, said.status)
         self._end()
 
     def _end(self) -> None:
@@ -215,39 +149,41 @@ class LaneConnection(Connection):
             super().data_received(data)
             return
         n_head_bytes = data.find(b"\r\n\r\n") + 4
-        head = self.lane.heads.get(data[:n_head_bytes])
+        head = self.lane.heads.known.get(data[:n_head_bytes])
         if head is not None and len(data) == n_head_bytes + head.n_body_bytes and not self.front.draining:
-            self.cycle = exchange = Exchange(self, head)
+            self.cycle = self.at_turn = exchange = Exchange(self, head)
             exchange.body, exchange.more_body = data[n_head_bytes:], False
             exchange.ask()
             return
         super().data_received(data)
         exchange = self.cycle
-        if type(exchange) is not Exchange or exchange is before or not exchange.head.may_come_again:
+        if type(exchange) is not Exchange or exchange is before:
             return
         if len(data) == n_head_bytes + exchange.head.n_body_bytes:  # so there was one request in it, and all of it
-            self.lane.remember(data[:n_head_bytes], exchange.head)
+            self.lane.heads.remember(data[:n_head_bytes], exchange.head)
 
     def on_message_begin(self) -> None:
         """A request begins; what only Litestar needs is made when it is known to go there."""
+        self._begin()
         self.url = b""
         self.headers = []
-        self._begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One line of its head."""
-        self.headers.append((name, value))
+        """One line of its head; or of a trailer, which nobody looks at."""
+        if self._in_head:
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Its head is there: to the lane, or to Litestar."""
-        head = self._taken()
+        head = self._understood()
         if head is None:
             self._to_litestar()
             return
+        self._in_head, self._moved = False, True
         before, exchange = self.cycle, Exchange(self, head)
         self.cycle = exchange
         if before is None or before.response_complete:
-            exchange.has_turn = True
+            self.at_turn = exchange
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, None))
@@ -262,6 +198,7 @@ class LaneConnection(Connection):
         else:
             exchange.body = bytearray(exchange.body) if type(exchange.body) is bytes else exchange.body
             exchange.body += body
+        self._moved = True
 
     def on_message_complete(self) -> None:
         """All of it is there."""
@@ -271,42 +208,26 @@ class LaneConnection(Connection):
             return
         self._begun_s, self._in_head = None, True
         exchange.more_body = False
-        if exchange.has_turn:
+        if exchange is self.at_turn:
             exchange.ask()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """The turn of a pipelined request has come."""
+        """The turn of a request has come."""
         if type(cycle) is not Exchange:
             super()._start_asgi_task(cycle, app)
             return
-        cycle.has_turn = True
+        self.at_turn = cycle
         if not cycle.more_body:
             cycle.ask()
 
-    def _taken(self) -> Head | None:
+    def _understood(self) -> Head | None:
         """The head of a request for the lane; None where it goes to Litestar."""
-        parser, target = self.parser, self.lane.target(self.url)
-        if target is None or parser.get_method() != b"POST":
+        parser, heads = self.parser, self.lane.heads
+        target = heads.target(self.url)
+        if target is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
-        settings, headers, n_bytes = self._settings, self.headers, len(self.url)
-        told: dict[str, bytes] = {}
-        for spelled, value in headers:
-            n_bytes += len(spelled) + len(value)
-            name = _NAMES.get(spelled, "")
-            if name is not None:
-                if name == "" or name in told:
-                    return None
-                told[name] = value
-        if n_bytes > settings.max_header_bytes or len(headers) > settings.max_headers:
-            return None
-        length, content_type = told.pop("content-length", b""), told.pop("content-type", JSON_TYPE)
-        if told.pop("host", None) is None or not length.isdigit() or int(length) > settings.max_body_bytes:
-            return None
-        if content_type not in JSON_TYPES or parser.get_http_version() != "1.1":
-            return None
-        self._in_head = False
         keep_alive = parser.should_keep_alive() and not self.front.draining
-        return Head(target, {name: value.decode("latin-1") for name, value in told.items()}, int(length), keep_alive)
+        return heads.understood(target, self.url, self.headers, keep_alive=keep_alive)
 
     def _to_litestar(self) -> None:
         """Go on as if there were no lane."""

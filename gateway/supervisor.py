@@ -18,22 +18,27 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import structlog
 from msgspec import Struct
 
-from gateway.config import Settings, environment_of_children
+from gateway.config import LOOPBACK, Settings, environment_of_children
 from gateway.errors import SettingsRefused
 from gateway.metrics.pool import tallies_folder
 
+REFUSED = 3
+"""Exit code of a worker that has said in one sentence why it cannot serve: to start it again would change nothing."""
+Ending = Literal["stopped", "refused", "crashed"]
+"""As it was told to; as a worker has refused to serve, and has said why; as one crashed too often."""
+START_POLL_S, POLL_S = 0.01, 0.05
 CRASHES_ALLOWED = 5
 CRASH_WINDOW_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 ORPHAN_GRACE_S = 0.8
 LAST_STEP_S = 2.0
 """How long workers that nobody waits for may go on; they lose nothing when they are killed."""
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _log = structlog.get_logger("supervisor")
 
 
@@ -48,9 +53,9 @@ def listening_socket(settings: Settings, *, has_keys: bool) -> socket.socket:
         SettingsRefused: the address is taken, or others than this machine reach it and there are no keys.
     """
     host, port = settings.server.host, settings.server.port
-    if host not in _LOOPBACK and not has_keys:
+    if not settings.server.is_loopback and not has_keys:
         raise SettingsRefused(
-            f"server.host: expected a loopback address ({', '.join(_LOOPBACK)}), got '{host}': there are no keys, so "
+            f"server.host: expected a loopback address ({', '.join(LOOPBACK)}), got '{host}': there are no keys, so "
             "whoever reaches the port could predict and promote; issue the first with: "
             f"understudy keys issue ops --scope admin --data-dir {shlex.quote(settings.store)}"
         )
@@ -67,15 +72,28 @@ def listening_socket(settings: Settings, *, has_keys: bool) -> socket.socket:
     return bound
 
 
+class InheritedGateway(Struct, frozen=True):
+    """What a gateway worker is told besides."""
+
+    socket: int
+    tallies: str
+    """The folder where gateway workers add up what they count; see `metrics/pool.py`."""
+    hello: int
+    """Where it says that it accepts connections: `hello`."""
+
+
 class Inherited(Struct, frozen=True):
     """What a child is told on its command line, as JSON."""
 
     role: str
     settings: Settings
-    socket: int | None
     pipe: int
-    tallies: str | None
-    """The folder where gateway workers add up what they count; see `metrics/pool.py`."""
+    gateway: InheritedGateway | None = None
+
+
+def hello(has_keys: bool) -> bytes:
+    """What a gateway worker says when it accepts connections: whether callers need a key."""
+    return b"k" if has_keys else b"o"
 
 
 class Worker:
@@ -98,6 +116,11 @@ class Worker:
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether it has ended as it found nothing that it could serve, and said so."""
+        return self._process.poll() == REFUSED
 
     def look_after(self) -> bool:
         """Start it again if it has ended and its pause is over; False once it has crashed too often."""
@@ -134,25 +157,50 @@ class Worker:
 class Supervisor:
     """All workers of one `serve`."""
 
-    def __init__(self, settings: Settings, bound: socket.socket) -> None:
-        self._settings, self._bound = settings, bound
+    def __init__(self, settings: Settings, bound: socket.socket, announce: Callable[[bool], None]) -> None:
+        """`announce` is called when the first gateway worker accepts connections: whether callers need a key."""
+        self._settings, self._bound, self._announce = settings, bound, announce
         self._opened = ExitStack()
         self._tallies = self._opened.enter_context(tallies_folder(settings.folder))
-        self._pipe, self._held = os.pipe()
-        os.set_inheritable(self._pipe, True)
-        roles = ["gateway"] * settings.server.workers + ["shadow", "retrain"]
-        self.workers = [Worker(role, self._starter(role)) for role in roles]
+        self._pipe, self._held = self._opened_pipe()
+        self._heard, self._hello = self._opened_pipe()
+        os.set_blocking(self._heard, False)
+        for inherited in (self._pipe, self._hello):
+            os.set_inheritable(inherited, True)
+        self._serves = False
+        self.workers = [Worker("gateway", self._starter("gateway")) for _ in range(settings.server.workers)]
 
-    def run(self, stop: threading.Event) -> int:
-        """Keep the workers running until told to stop; returns the exit code: 1 if a worker crashed too often."""
-        healthy = True
-        while healthy and not stop.wait(0.05):
+    def run(self, stop: threading.Event) -> Ending:
+        """Keep the workers running until told to stop, or until that cannot be done."""
+        ending: Ending | None = None
+        while ending is None and not stop.wait(START_POLL_S if not self._serves else POLL_S):
+            if not self._serves:
+                self._listen()
+            if not self._serves and any(worker.has_refused for worker in self.workers):
+                ending = "refused"
+                continue
             states = [worker.look_after() for worker in self.workers]  # every one of them, whatever the first says
-            healthy = all(states)
-        if not healthy:
-            _log.error("a worker crashed too often: giving up", crashes=CRASHES_ALLOWED, within_s=CRASH_WINDOW_S)
+            if not all(states):
+                _log.error("a worker crashed too often: giving up", crashes=CRASHES_ALLOWED, within_s=CRASH_WINDOW_S)
+                ending = "crashed"
         self._stop()
-        return 0 if healthy else 1
+        return ending or "stopped"
+
+    def _listen(self) -> None:
+        """Once a gateway answers, tell it, and start those who would only have been in its way."""
+        try:
+            said = os.read(self._heard, 1)
+        except BlockingIOError:
+            return
+        self._serves = True
+        self._announce(said == hello(True))
+        self.workers += [Worker(role, self._starter(role)) for role in ("shadow", "retrain")]
+
+    def _opened_pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        for end in ends:
+            self._opened.callback(os.close, end)
+        return ends
 
     def _stop(self) -> None:
         """The gateway first: what it still answers is mirrored when the next run starts, from the same cursor."""
@@ -160,19 +208,17 @@ class Supervisor:
         for worker in self.workers:
             worker.ask_to_end()
         for worker in self.workers:
-            drain_s = self._settings.server.drain_s if worker.role == "gateway" else 0.0
+            server = self._settings.server
+            drain_s = server.drain_notice_s + server.drain_s if worker.role == "gateway" else 0.0
             worker.end_by(asked_s + drain_s + LAST_STEP_S)
-        os.close(self._held)
-        os.close(self._pipe)
         self._opened.close()
 
     def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
-        fd = self._bound.fileno() if role == "gateway" else None
-        tallies = str(self._tallies) if role == "gateway" else None
-        inherited = Inherited(role, self._settings, fd, self._pipe, tallies)
+        own = InheritedGateway(self._bound.fileno(), str(self._tallies), self._hello) if role == "gateway" else None
+        inherited = Inherited(role, self._settings, self._pipe, own)
         # -P: a folder that is called `gateway` where somebody starts this is not what is meant
         command = [sys.executable, "-P", "-m", "gateway.cli.role", msgspec.json.encode(inherited).decode()]
-        passed: Sequence[int] = [self._pipe] if fd is None else [self._pipe, fd]
+        passed: Sequence[int] = [self._pipe] if own is None else [self._pipe, own.socket, own.hello]
         # the packages may be run from a checkout, so a child looks for them where the parent has found them
         place = environment_of_children()
         folders = [str(Path(__file__).parents[1]), place.get("PYTHONPATH", "")]

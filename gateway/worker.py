@@ -23,9 +23,12 @@ from gateway.config import ServerSettings, Settings
 from gateway.connection import Connection
 from gateway.lane import Lane, LaneConnection
 from gateway.routes.parts import Parts
+from gateway.store_check import looked_at
 
-LOOK_EVERY_TICKS = 5
-"""uvicorn ticks ten times a second."""
+LOOK_EVERY_S = 0.5
+"""How often connections are looked at: so much longer than allowed may each of them take."""
+Started = Callable[[bool], None]
+"""Called once a worker accepts connections, with whether callers need a key."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -35,22 +38,20 @@ class DrainingServer(uvicorn.Server):
     answer: who sends requests sends them elsewhere. Only then are the quiet connections closed. Told again, it hurries.
     """
 
-    def __init__(self, config: uvicorn.Config, parts: Callable[[], Parts], settings: ServerSettings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, parts: Callable[[], Parts], settings: ServerSettings, started: Started
+    ) -> None:
         super().__init__(config)
-        self._parts, self._settings = parts, settings
+        self._parts, self._settings, self._tell = parts, settings, started
         self._hurried = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; what is there by now is there to stay, and is not looked through for garbage any more."""
         await super().startup(sockets)
+        self._looking = asyncio.create_task(self._look_at_connections())
+        self._tell(not self._parts().front.keys.is_open)
         gc.collect()
         gc.freeze()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
-        if counter % LOOK_EVERY_TICKS == 0:
-            self._look_at_connections()
-        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then end."""
@@ -59,6 +60,7 @@ class DrainingServer(uvicorn.Server):
             async with asyncio.timeout(self._settings.drain_notice_s):
                 await self._hurried.wait()
         await super().shutdown(sockets)
+        self._looking.cancel()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal: to end, and the second time to hurry."""
@@ -66,19 +68,23 @@ class DrainingServer(uvicorn.Server):
             self._hurried.set()
         super().handle_exit(sig, frame)
 
-    def _look_at_connections(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection):
-                connection.end_if_overdue(now_s)
+    async def _look_at_connections(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.end_if_overdue(now_s)
 
 
-def run_gateway(settings: Settings, bound: socket.socket, tallies: Path | None = None) -> None:
+def run_gateway(settings: Settings, bound: socket.socket, tallies: Path | None, started: Started) -> None:
     """Serve until SIGTERM, then finish what was taken. `tallies`: see `gateway/metrics/pool.py`.
 
     Raises:
+        OSError, RegistryError, GatewayError: there is no store that can be served.
         SystemExit: 0 when it was told to end, 1 when it could not start.
     """
+    looked_at(settings)
     app = create_app(settings, tallies=tallies)
 
     def parts() -> Parts:
@@ -100,7 +106,7 @@ def run_gateway(settings: Settings, bound: socket.socket, tallies: Path | None =
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal once more when everything is answered: that is an end as it should be
         signal.signal(number, lambda *_: sys.exit(0))
-    server = DrainingServer(config, parts, settings.server)
+    server = DrainingServer(config, parts, settings.server, started)
     server.run(sockets=[bound])
     if not server.started:
         sys.exit(1)
@@ -114,6 +120,6 @@ def protocol_of(parts: Callable[[], Parts], settings: ServerSettings) -> Any:
     @cache
     def lane() -> Lane:
         made = parts()
-        return Lane(made.front, made.lineups, made.predictor)
+        return Lane(made.front, made.lineups, made.predictor, settings)
 
     return partial(LaneConnection, lane=lane, settings=settings)

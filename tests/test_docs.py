@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import COMMANDS
+from gateway.cli.commands import COMMANDS
 from gateway.cli.settings_table import with_table
 
 ROOT = Path(__file__).parents[1]

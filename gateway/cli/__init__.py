@@ -1,52 +1,12 @@
-"""The command line: `understudy COMMAND`. A file a command group; each is imported when one of its commands is used."""
+"""The command line: `understudy COMMAND`. What a child process starts with is here too, and loads none of it."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import version
-
-import rich_click as click
-
-COMMANDS = {
-    "demo": "demo",
-    "serve": "serve",
-    "gateway": "serve",
-    "shadow": "serve",
-    "retrain": "serve",
-    "register": "models",
-    "status": "models",
-    "evidence": "models",
-    "promote": "models",
-    "rollback": "models",
-    "retire": "models",
-    "predict": "calls",
-    "outcome": "calls",
-    "wait": "calls",
-    "keys": "keys",
-    "doctor": "doctor",
-}
+from typing import Any
 
 
-class LazyGroup(click.RichGroup):
-    """Knows the names of all commands, and imports what one needs only when it is asked for."""
+def main(**options: Any) -> None:
+    """Run a command, as the arguments of this process say."""
+    from gateway.cli.commands import main
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of a first day with the product."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, from its file."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(f"gateway.cli.{COMMANDS[cmd_name]}"), cmd_name)
-        return command
-
-
-@click.group(cls=LazyGroup)
-@click.version_option(version("understudy"), prog_name="understudy")
-def main() -> None:
-    """Serve models of which every champion has understudies.
-
-    The champion answers; challengers see the same live requests; every answer is scored against what really happened;
-    and a challenger takes over when the evidence, valid however often anyone looks, says that it should.
-    """
+    main(**options)

@@ -153,7 +153,7 @@ def _serving(settings: Settings, bound: socket.socket) -> Iterator[str]:
     host, port = bound.getsockname()[:2]
     url = f"http://{host}:{port}"
     stop = threading.Event()
-    supervisor = Supervisor(settings, bound)
+    supervisor = Supervisor(settings, bound, lambda _: None)
     thread = threading.Thread(target=supervisor.run, args=(stop,), name="supervisor")
     thread.start()
     try:

@@ -11,10 +11,9 @@ import rich_click as click
 from msgspec import Struct
 
 from gateway.cli.options import Failed, Target, on_target, settings_of
-from gateway.client import Unreachable
 from gateway.clock import JournalClock
 from gateway.config import Settings
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unreachable
 from gateway.journal import open_reader
 from gateway.journal.sqlite import check_library
 from registry import audit

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
 from click.exceptions import Exit
 from msgspec import Struct
 
-from gateway.client import Client, ProblemError, Unreachable
 from gateway.config import Settings, key_of_environment, load
-from gateway.errors import GatewayError, SettingsRefused
+from gateway.errors import GatewayError, ProblemError, SettingsRefused, Unreachable, sentence_of
 from gateway.logs import set_up
 from registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from gateway.client import Client
 
 FAILED = 1
 """Exit code of a command that was understood and could not be done; click's own is 2, for one that was not."""
@@ -37,10 +39,8 @@ def failing_in_one_line() -> Iterator[None]:
     """Turn what is refused into one sentence and exit code 1."""
     try:
         yield
-    except (ProblemError, Unreachable, TimeoutError, GatewayError, RegistryError) as error:
-        raise Failed(str(error)) from None
-    except OSError as error:
-        raise Failed(f"{error.filename or 'the store'}: {error.strerror or error}") from None
+    except (ProblemError, Unreachable, GatewayError, RegistryError, OSError) as error:
+        raise Failed(sentence_of(error)) from None
 
 
 def settings_of(config: Path | None, data_dir: str | None, **overrides: Any) -> Settings:
@@ -79,6 +79,8 @@ class Target(Struct, frozen=True):
     def of_server(self, url: str) -> Client:
         """The client of a server, with the key of the command line or else of the environment."""
         try:
+            from gateway.client import Client  # here, as `serve` needs none, and httpx is long in loading
+
             return Client(url, self.key or key_of_environment())
         except ValueError as error:
             raise click.UsageError(str(error)) from None
@@ -88,6 +90,8 @@ class Target(Struct, frozen=True):
             return self.of_server(self.url)
         settings = settings_of(self.config, self.data_dir)
         set_up(settings.logs, "command")  # lines to stderr: stdout is for the result
+        from gateway.client import Client
+
         return Client.on_store(settings)
 
     def show(self, document: Any, text: Callable[[], str]) -> None:

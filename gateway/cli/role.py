@@ -10,24 +10,19 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import Settings
+from gateway.errors import GatewayError, sentence_of
 from gateway.logs import set_up
-from gateway.supervisor import Inherited, end_with_parent, stop_on_signals
+from gateway.supervisor import REFUSED, Inherited, end_with_parent, hello, stop_on_signals
+from registry.errors import RegistryError
 
 NICE = 10
 """Workers that nobody waits for give way to the one that answers."""
 
 
-def run_role(role: str, settings: Settings, bound: socket.socket | None = None, tallies: Path | None = None) -> None:
-    """Be one worker of a role until told to stop.
-
-    A gateway accepts from the socket that it is given, and adds up what it counts with others in the folder `tallies`.
-    """
+def run_role(role: str, settings: Settings) -> None:
+    """Be one worker of a role (other than a gateway) until told to stop."""
     set_up(settings.logs, role)
     match role:
-        case "gateway" if bound is not None:
-            from gateway.worker import run_gateway
-
-            run_gateway(settings, bound, tallies)
         case "shadow":
             from gateway.shadow import run_shadow
 
@@ -39,16 +34,28 @@ def run_role(role: str, settings: Settings, bound: socket.socket | None = None, 
             os.nice(NICE)
             run_retrain(settings, stop_on_signals())
         case _:
-            raise ValueError(f"role: expected gateway with a socket, shadow or retrain, got {role!r}")
+            raise ValueError(f"role: expected shadow or retrain, got {role!r}")
 
 
 def main() -> None:
     """Entry of a supervised child."""
     inherited = msgspec.json.decode(sys.argv[1], type=Inherited)
     end_with_parent(inherited.pipe)
-    bound = None if inherited.socket is None else socket.socket(fileno=inherited.socket)
-    tallies = None if inherited.tallies is None else Path(inherited.tallies)
-    run_role(inherited.role, inherited.settings, bound, tallies)
+    if inherited.gateway is None:
+        run_role(inherited.role, inherited.settings)
+        return
+    own = inherited.gateway
+    set_up(inherited.settings.logs, inherited.role)
+    from gateway.worker import run_gateway
+
+    def started(has_keys: bool) -> None:
+        os.write(own.hello, hello(has_keys))
+
+    try:
+        run_gateway(inherited.settings, socket.socket(fileno=own.socket), Path(own.tallies), started)
+    except (GatewayError, RegistryError, OSError) as error:
+        sys.stderr.write(f"understudy: {sentence_of(error)}\n")
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

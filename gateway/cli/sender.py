@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.client import ProblemError, Unreachable
+from gateway.errors import ProblemError, Unreachable
 
 T = TypeVar("T")
 R = TypeVar("R")

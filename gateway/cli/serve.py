@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
-import tempfile
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import rich_click as click
+from click.exceptions import Exit
 
-from gateway.cli.options import Failed, failing_in_one_line, json_option, settings_of, store_options
+from gateway.cli.options import FAILED, Failed, failing_in_one_line, json_option, settings_of, store_options
 from gateway.cli.role import run_role
-from gateway.clock import JournalClock
 from gateway.config import Settings
-from gateway.journal import open_ledger
 from gateway.logs import set_up
 from gateway.supervisor import Supervisor, listening_socket, stop_on_signals
-from registry.store import Registry
 
 
 @click.command()
@@ -37,26 +35,28 @@ def serve(
     settings = settings_of(config, data_dir, **overrides)
     set_up(settings.logs, "supervisor")
     stop = stop_on_signals()
-    with failing_in_one_line():
-        has_keys = _looked_at(settings)
-        with listening_socket(settings, has_keys=has_keys) as bound:
-            supervisor = Supervisor(settings, bound)
-            announce(settings, *bound.getsockname()[:2], has_keys=has_keys, as_json=as_json)
-            code = supervisor.run(stop)
-    if code:
+    with failing_in_one_line(), _bound(settings) as bound:
+        ending = Supervisor(settings, bound, _announcing(settings, bound, as_json=as_json)).run(stop)
+    if ending == "refused":
+        raise Exit(FAILED)  # the worker has told it
+    if ending == "crashed":
         raise Failed("a worker crashed five times within a minute; its last words are above")
 
 
+def _bound(settings: Settings) -> socket.socket:
+    """Where callers connect. That no key is needed is found out before a network is bound; a worker looks again."""
+    return listening_socket(settings, has_keys=not settings.server.is_loopback and _looked_at(settings))
+
+
 def _looked_at(settings: Settings) -> bool:
-    """Whether the store has keys, once it can be read and written at all: one sentence, not five crashes."""
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryFile(dir=settings.folder),
-        closing(open_ledger(settings.folder, settings.journal)),
-        Registry.open(settings.folder, now=JournalClock(settings.clock, settings.cohorts.bucket_s).now) as registry,
-    ):
-        registry.models()
-        return registry.keys.any_issued()
+    from gateway.store_check import looked_at  # a worker loads all of this too, and on this machine alone only it must
+
+    return looked_at(settings)
+
+
+def _announcing(settings: Settings, bound: socket.socket, *, as_json: bool) -> Callable[[bool], None]:
+    host, port = bound.getsockname()[:2]
+    return lambda has_keys: announce(settings, host, port, has_keys=has_keys, as_json=as_json)
 
 
 def announce(settings: Settings, host: str, port: int, *, has_keys: bool, as_json: bool) -> None:
@@ -78,12 +78,12 @@ def announce(settings: Settings, host: str, port: int, *, has_keys: bool, as_jso
 @json_option
 def gateway(config: Path | None, data_dir: str | None, host: str | None, port: int | None, as_json: bool) -> None:
     """One gateway worker alone: answers and records."""
+    from gateway.worker import run_gateway
+
     settings = settings_of(config, data_dir, **{"server.host": host, "server.port": port})
-    with failing_in_one_line():
-        has_keys = _looked_at(settings)
-        with listening_socket(settings, has_keys=has_keys) as bound:
-            announce(settings, *bound.getsockname()[:2], has_keys=has_keys, as_json=as_json)
-            run_role("gateway", settings, bound)
+    set_up(settings.logs, "gateway")
+    with failing_in_one_line(), _bound(settings) as bound:
+        run_gateway(settings, bound, None, _announcing(settings, bound, as_json=as_json))
 
 
 @click.command()

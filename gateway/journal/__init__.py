@@ -14,10 +14,10 @@ from pathlib import Path
 
 from gateway.config import JournalSettings
 from gateway.journal.ledger import Ledger, Mirrored
-from gateway.journal.locks import only_one
 from gateway.journal.reader import ChunkHead, PredictionReader
 from gateway.journal.sqlite import check_library
 from gateway.journal.writer import Appender, Draft, GroupAppender, LoopAppender, PredictionWriter
+from gateway.locks import only_one
 
 __all__ = [
     "Appender", "ChunkHead", "Draft", "GroupAppender", "Ledger", "LoopAppender", "Mirrored", "PredictionReader",

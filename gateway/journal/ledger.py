@@ -19,8 +19,8 @@ from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
 from gateway.errors import Conflict, JournalUnavailable
-from gateway.journal.locks import take_lock
 from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout
+from gateway.locks import take_lock
 from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
 
 SCHEMA = """

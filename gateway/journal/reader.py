@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from gateway.chunk import Chunk, Layout, decode
 from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
-from gateway.journal.locks import is_locked, lock_path
 from gateway.journal.sqlite import load_layout, rows, scalar
 from gateway.journal.writer import file_name
+from gateway.locks import is_locked, lock_path
 from gateway.records import Address, Purpose, WriterState, association_hash
 
 SETTLED_NS = 2_000_000_000

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.chunk import Layout
 from gateway.errors import JournalDamaged, JournalUnavailable
-from gateway.journal.locks import alone_in
+from gateway.locks import alone_in
 
 OLDEST_SAFE = (3, 51, 3)
 """Before it, a WAL file could be reset under a reader while another connection checkpoints: silent corruption."""

@@ -19,8 +19,8 @@ from msgspec import Struct
 from gateway.chunk import Chunk, Layout, encode
 from gateway.config import JournalSettings
 from gateway.errors import JournalUnavailable
-from gateway.journal.locks import let_go
 from gateway.journal.sqlite import Checkpointer, abandon, checkpoint, connect, size_of, store_layout
+from gateway.locks import let_go
 from gateway.records import association_hash
 
 SCHEMA = """

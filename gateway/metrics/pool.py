@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gateway.journal.locks import alone_in, is_locked, let_go, lock_path, take_lock
+from gateway.locks import alone_in, is_locked, let_go, lock_path, take_lock
 from gateway.metrics.tally import Tally
 
 POUR_S = 0.5

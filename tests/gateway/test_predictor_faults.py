@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.batch import Answered, Ask
 from gateway.errors import InvalidInput, JournalUnavailable, ModelFailed, Overloaded
 from gateway.journal import open_writer
-from gateway.predictor import Queue
+from gateway.queue import Queue
 from registry.errors import NoChampion, UnknownModel
 from registry.types import Policy
 from tests.actors import POISON, hostile, logistic

@@ -12,11 +12,11 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from gateway.cli import main
+from gateway.cli.commands import main
 from gateway.cli.serve import announce
-from gateway.client import Client, ProblemError
+from gateway.client import Client
 from gateway.config import KEY, ServerSettings, Settings
-from gateway.errors import SettingsRefused
+from gateway.errors import ProblemError, SettingsRefused
 from gateway.supervisor import listening_socket
 from tests.servers import Running, running, told
 

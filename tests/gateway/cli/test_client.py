@@ -13,9 +13,9 @@ import msgspec
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from gateway.client import Client, ProblemError, Unreachable
+from gateway.client import Client
 from gateway.config import ClockSettings, Settings
-from gateway.errors import SettingsRefused
+from gateway.errors import ProblemError, SettingsRefused, Unreachable
 from tests.models import Made
 from tests.servers import Running
 

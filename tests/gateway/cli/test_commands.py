@@ -11,7 +11,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from gateway.cli import main
+from gateway.cli.commands import main
 from tests.models import Made
 from tests.servers import Running, understudy
 
@@ -218,6 +218,6 @@ def test_a_process_ends_with_these_codes_and_without_a_traceback(tmp_path: Path)
 def test_a_store_that_cannot_be_used_is_told_in_one_sentence_before_any_worker_starts(tmp_path: Path) -> None:
     (tmp_path / "registry.db").write_bytes(b"no database" * 500)
     for command in (("serve", "--port", "0"), ("status",)):
-        said = run(*command, "--data-dir", str(tmp_path))
-        assert said.exit_code == 1
+        said = understudy(*command, "--data-dir", str(tmp_path))
+        assert said.returncode == 1
         assert said.stderr == "understudy: the registry cannot be used: file is not a database\n"
