@@ -81,11 +81,14 @@ class Predictor:
 
     def submit(self, name: str, ask: Ask) -> None:
         """Have a request answered by the next run; its `done` is called in the loop. Raises as `predict`."""
-        n_rows = ask.asked.columns.n_rows
-        self.check_load(name, n_rows)
+        queue = self._queues.get(name)
+        if queue is None:
+            self._lineups[name]  # raises for a name that nobody answers for
+            queue = self._queues[name] = Queue(name)
+        if queue.waiting:
+            self.check_load(name, ask.asked.columns.n_rows)
         if self._clock.of_caller or ask.asked.said is not None:
             self._check_times(ask.asked.predicted_at_us)
-        queue = self._queues.get(name) or self._queues.setdefault(name, Queue(name))
         queue.put(ask)
         self.n_unfinished += 1
         if not queue.busy:

@@ -33,8 +33,12 @@ class HexDigits:
     """Random hexadecimal texts, 16 digits each."""
 
     def __init__(self, source: Source = os.urandom) -> None:
-        self._drawn = Drawn(8, source)
+        self._source = source
+        self._left: list[str] = []
 
     def take(self) -> str:
         """The next text."""
-        return self._drawn.take().hex()
+        if not self._left:
+            many = self._source(_DRAWN * 8).hex()
+            self._left = [many[i : i + 16] for i in range(0, len(many), 16)]
+        return self._left.pop()

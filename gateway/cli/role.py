@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,27 @@ from gateway.logs import set_up
 from gateway.supervisor import REFUSED, Inherited, end_with_parent, hello, stop_on_signals
 from registry.errors import RegistryError
 
-NICE = 10
+NICE = 15
 """Workers that nobody waits for give way to the one that answers."""
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
+def give_way() -> None:
+    """Run on what others leave of a core.
+
+    Linux shares a core among sessions first, where it groups by them (sched(7), "The autogroup feature"), and each
+    worker has a session of its own: so the session is niced too. The kernel lets that be done ten times a second.
+    """
+    os.nice(NICE)
+    for _ in range(5):
+        try:
+            AUTOGROUP.write_text(str(NICE))
+        except BlockingIOError:
+            time.sleep(0.15)
+        except OSError:
+            return  # there are no such groups here
+        else:
+            return
 
 
 def run_role(role: str, settings: Settings) -> None:
@@ -26,12 +46,12 @@ def run_role(role: str, settings: Settings) -> None:
         case "shadow":
             from gateway.shadow import run_shadow
 
-            os.nice(NICE)
+            give_way()
             run_shadow(settings, stop_on_signals())
         case "retrain":
             from retrain.cycle import run_retrain
 
-            os.nice(NICE)
+            give_way()
             run_retrain(settings, stop_on_signals())
         case _:
             raise ValueError(f"role: expected shadow or retrain, got {role!r}")

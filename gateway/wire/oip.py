@@ -281,13 +281,15 @@ def _name(tensor: Tensor) -> str:
 
 def _n_colons(request: Infer | FloatInfer) -> int:
     """How many colons the body of a request has that says nothing but what is read here, and none of it twice."""
-    n = 1 + _n_in_parameters(request.parameters)
+    n = 1 if request.parameters is None else 1 + _n_in_parameters(request.parameters)
     if request.id is not None:
         n += 1 + request.id.count(":")
     if request.outputs is not None:
         n += 1 + sum(1 + o.name.count(":") + _n_in_parameters(o.parameters) for o in request.outputs)
     for tensor in request.inputs:
-        n += 4 + tensor.name.count(":") + tensor.datatype.count(":") + _n_in_parameters(tensor.parameters)
+        n += 4 + tensor.name.count(":") + tensor.datatype.count(":")
+        if tensor.parameters is not None:
+            n += _n_in_parameters(tensor.parameters)
         if tensor.datatype == "BYTES":
             values = (value for item in tensor.data for value in (item if isinstance(item, list) else [item]))
             n += sum(value.count(":") for value in values if isinstance(value, str))
