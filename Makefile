@@ -6,7 +6,7 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint unit chaos docs clean
+.PHONY: demo test lint unit chaos bench bench-peers docs clean
 
 demo: $(READY)   ## the whole story on half a year of real departures
 	$(BIN)/understudy demo $(DEMO_ARGS)
@@ -23,6 +23,14 @@ unit: $(READY)
 
 chaos: $(READY)  ## the faults, many times over
 	$(BIN)/pytest -m slow $(TEST_ARGS)
+
+bench: $(READY)  ## figures of speed, memory and start beside FastAPI (and peers, where installed); needs wrk
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m bench $(BENCH_ARGS)
+	$(BIN)/python -m bench.readme README.md
+
+bench-peers:     ## other model servers, each in an environment of its own under .bench-peers
+	$(PYTHON) -m bench.peers install
 
 docs: $(READY)   ## the parts of README that are made from the code
 	$(BIN)/python -m gateway.cli.settings_table README.md
