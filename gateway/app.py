@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
@@ -28,7 +29,7 @@ from gateway.metrics.exposition import Exposition
 from gateway.metrics.facts import FactFinder
 from gateway.predictor import Predictor
 from gateway.pulse import Pulse
-from gateway.randomness import HexDigits
+from gateway.randomness import HexDigits, Source
 from gateway.routes import admin, door, health, keys, metrics, oip, outcomes, predict
 from gateway.routes.parts import Parts
 from gateway.routes.problems import HANDLERS
@@ -38,14 +39,22 @@ VERSION = version_of("understudy")
 
 
 @asynccontextmanager
-async def worker(settings: Settings, *, serves: bool, tallies: Path | None = None) -> AsyncIterator[Parts]:
+async def worker(
+    settings: Settings,
+    *,
+    serves: bool,
+    tallies: Path | None = None,
+    now_us: Callable[[], int] = server_now_us,
+    random: Source = os.urandom,
+) -> AsyncIterator[Parts]:
     """The parts of one worker, for as long as it serves. One that does not serve others needs no pulse.
 
+    `now_us`: the server's clock. `random`: where request ids and the secrets of chunks come from.
     Taken down in this order: those requests that were taken are answered, the journal is closed.
     """
     store, loop = settings.folder, asyncio.get_running_loop()
     async with AsyncExitStack() as opened:  # what is opened first is closed last, also when the next cannot be opened
-        clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
+        clock = JournalClock(settings.clock, settings.cohorts.bucket_s, now_us)
         registry = opened.enter_context(Registry.open(store, now=clock.now))
         clock.refresh(registry)
         ring = KeyRing(registry.keys if serves else None, now=lambda: datetime.now(UTC))
@@ -64,10 +73,11 @@ async def worker(settings: Settings, *, serves: bool, tallies: Path | None = Non
         predictor = Predictor(
             lineups, appender, writer.writer, clock,
             max_waiting_rows=settings.server.max_waiting_rows, max_wait_s=settings.server.max_wait_s, tally=tally,
+            random=random,
         )  # fmt: skip
         opened.enter_context(closing(predictor))
         log = structlog.get_logger("gateway") if settings.logs.requests else None
-        front = Front(ring, tally, log, HexDigits())
+        front = Front(ring, tally, log, HexDigits(random))
         pool = opened.enter_context(closing(TallyPool(tally, tallies, writer.writer, lambda: predictor.n_unfinished)))
         pulse = Pulse(
             registry, lineups, clock, ring, appender, predictor, pool,
@@ -94,7 +104,14 @@ async def drained(predictor: Predictor, within_s: float) -> None:
             await predictor.idle()
 
 
-def create_app(settings: Settings, *, serves: bool = True, tallies: Path | None = None) -> Litestar:
+def create_app(
+    settings: Settings,
+    *,
+    serves: bool = True,
+    tallies: Path | None = None,
+    now_us: Callable[[], int] = server_now_us,
+    random: Source = os.urandom,
+) -> Litestar:
     """The ASGI application of one worker; `serves=False` is for one process's own use of a store, which is its own key.
 
     Its `state.parts` are there from the end of its start-up to the beginning of its end.
@@ -102,7 +119,7 @@ def create_app(settings: Settings, *, serves: bool = True, tallies: Path | None 
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with worker(settings, serves=serves, tallies=tallies) as parts:
+        async with worker(settings, serves=serves, tallies=tallies, now_us=now_us, random=random) as parts:
             app.state.parts = parts
             yield
 

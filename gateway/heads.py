@@ -6,6 +6,7 @@ a Content-Length and JSON, whose headers are all in one table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,6 +33,7 @@ _NAMES: Final = {
     for spelled in (name, name.title(), name.upper())
 }
 """The table, under the usual spellings of each name; None for what is ignored."""
+_PLAIN_HOST: Final = re.compile(rb"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _JSON: Final = b"application/json"
 _JSON_TYPES: Final = frozenset({_JSON, b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 _OF_ONE_REQUEST: Final = frozenset({"x-request-id", "traceparent"})
@@ -89,7 +91,9 @@ class Heads:
         if n_bytes > settings.max_header_bytes or len(headers) > settings.max_headers:
             return None
         length, content_type = told.pop("content-length", b""), told.pop("content-type", _JSON)
-        if told.pop("host", None) is None or not length.isdigit() or int(length) > settings.max_body_bytes:
+        if not _PLAIN_HOST.fullmatch(told.pop("host", b"")) or not length.isdigit():
+            return None
+        if int(length) > settings.max_body_bytes:
             return None
         if content_type not in _JSON_TYPES:
             return None

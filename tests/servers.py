@@ -94,6 +94,10 @@ class Wire:
         except (BrokenPipeError, ConnectionResetError):
             return
 
+    def send_no_more(self) -> None:
+        """End our side; what was asked may still be answered."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def ended(self) -> bool:
         """Whether the other side has closed it."""
         return self._file.read(1) == b""
