@@ -17,11 +17,11 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.config import ServerSettings
-from gateway.front import REQUEST_ID, Front
+from gateway.front import INCOMPLETE, REQUEST_ID, Front
 from gateway.problems import MEDIA_TYPE, Problem, problem
 
 
@@ -70,6 +70,8 @@ class Connection(HttpToolsProtocol):
         """Whether the piece that came last has begun, continued or completed anything."""
         self._n_idle_bytes = 0
         """How much has come in pieces that have not: a head without an end, or a trailer."""
+        self._declined = False
+        """Whether the head that came last asks for another protocol, and is to be read again without that."""
         self._last_words: bytes | None = None
         self._half_closed = self._ended = False
 
@@ -105,6 +107,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
+        if self._declines_upgrade():
+            return
         self._check_head()
         super().on_headers_complete()
         self._in_head, self._moved = False, True
@@ -121,6 +125,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of it is there."""
+        if self._declined:
+            return
         super().on_message_complete()
         self._begun_s, self._in_head = None, True
 
@@ -239,9 +245,12 @@ class Connection(HttpToolsProtocol):
 
     def _forsake(self) -> None:
         """Nobody hears the answer that is under way."""
-        if self.at_turn is not None and not self.at_turn.response_complete:
-            self.at_turn.disconnected = True
-            self.at_turn.message_event.set()
+        cycle = self.at_turn
+        if cycle is not None and not cycle.response_complete:
+            if isinstance(cycle, RequestResponseCycle) and cycle.more_body:
+                cycle.scope["state"][INCOMPLETE] = True
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     # --- within
 
@@ -254,10 +263,30 @@ class Connection(HttpToolsProtocol):
         while rest:
             try:
                 self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as upgrade:  # answered as the plain request that it is too
+            except httptools.HttpParserUpgrade as upgrade:
                 rest = rest[upgrade.args[0] :]
+                if self._declined:
+                    self._parse_as_plain()
             else:
                 return
+
+    def _declines_upgrade(self) -> bool:
+        """Whether the head that is complete asks for another protocol: nothing comes of it yet.
+
+        Clients that would rather speak HTTP/2 (Java's, as it is set up) ask for it beside a plain request with its
+        body. httptools takes what follows such a head for the other protocol, and so never reads the body.
+        """
+        self._declined = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        return self._declined
+
+    def _parse_as_plain(self) -> None:
+        """Read the head again as the plain request that it is too (RFC 9110, 7.8), by a parser that reads its body."""
+        self._declined = False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b: %b\r\n" % line for line in self.headers if line[0].lower() != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets its own
+        self.parser.feed_data(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines)))
 
     def _begin(self) -> None:
         if self.cycle is not None and not self.cycle.keep_alive:

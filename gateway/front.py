@@ -27,6 +27,8 @@ from registry.types import Principal, Scope
 
 REQUEST_ID = "x-request-id"
 TEST = "x-understudy-test"
+INCOMPLETE = "incomplete"
+"""In the state of a request that will never be complete: its connection has told and counted that."""
 JSON = "application/json"
 Needed = Scope | tuple[Scope, ...] | Literal["open"]
 """What a caller's key must be good for: one scope, any one of several, or no key at all."""

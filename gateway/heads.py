@@ -24,7 +24,7 @@ IGNORED: Final = (
     "connection", "keep-alive", "user-agent", "accept", "accept-encoding", "accept-language", "accept-charset",
     "cache-control", "pragma", "cookie", "date", "dnt", "from", "referer", "priority", "via", "forwarded",
     "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "x-amzn-trace-id",
-    "x-correlation-id", "tracestate", "baggage", "b3",
+    "x-correlation-id", "tracestate", "baggage", "b3", "http2-settings",
 )  # fmt: skip
 """Headers that no route looks at, nor the front. (httptools has looked at the first two.)"""
 _NAMES: Final = {

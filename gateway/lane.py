@@ -175,6 +175,8 @@ class LaneConnection(Connection):
 
     def on_headers_complete(self) -> None:
         """Its head is there: to the lane, or to Litestar."""
+        if self._declines_upgrade():
+            return
         head = self._understood()
         if head is None:
             self._to_litestar()
@@ -203,7 +205,7 @@ class LaneConnection(Connection):
     def on_message_complete(self) -> None:
         """All of it is there."""
         exchange = self.cycle
-        if type(exchange) is not Exchange:
+        if type(exchange) is not Exchange or self._declined:
             super().on_message_complete()
             return
         self._begun_s, self._in_head = None, True

@@ -11,7 +11,7 @@ from typing import Any
 from litestar import Request
 from litestar.types import Message, Scope
 
-from gateway.front import REQUEST_ID, Ticket
+from gateway.front import INCOMPLETE, REQUEST_ID, Ticket
 from gateway.routes.parts import Parts, ticket_of
 
 
@@ -23,10 +23,14 @@ async def admit(request: Request[Any, Any, Any]) -> None:
 
 
 async def leave(message: Message, scope: Scope) -> None:
-    """Before an answer is sent: it carries the request's id, and is counted and logged once."""
+    """Before an answer is sent: it carries the request's id, and is counted and logged once.
+
+    Unless it was no request yet: what ends before it is complete, its connection has told and counted.
+    """
     if message["type"] != "http.response.start":
         return
     ticket: Ticket | None = scope["state"].get("ticket")
     if ticket is not None:
         message["headers"] = [*message["headers"], (REQUEST_ID.encode(), ticket.request_id.encode())]
-        scope["litestar_app"].state.parts.front.leave(ticket, message["status"])
+        if INCOMPLETE not in scope["state"]:
+            scope["litestar_app"].state.parts.front.leave(ticket, message["status"])

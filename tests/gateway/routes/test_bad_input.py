@@ -255,7 +255,8 @@ PLACES = [
     Case("its versions", "/admin/models/nope/versions", b"x", 404, "unknown model: 'nope'"),
     Case("its predictions", "/models/nope/predictions/x", b"", 404, "unknown model: 'nope'", method="GET"),
     Case("its evidence", "/admin/models/nope/evidence", b"", 404, "unknown model: 'nope'", method="GET"),
-    Case("a very long name", f"/models/{'x' * 20_000}/predict", loan(), 404, "unknown model: 'xxx"),
+    Case("a very long name", f"/models/{'x' * 9_000}/predict", loan(), 404, "unknown model: 'xxx"),
+    Case("a name beyond all", f"/models/{'x' * 20_000}/predict", loan(), 431, "the head is larger than 16,384 bytes"),
     Case("an unknown path", "/models/loan/predikt", loan(), 404, "there is nothing at this path"),
     Case("an unknown version", "/v2/models/loan/versions/7/infer", {}, 404, "version 1 answers"),
 ]  # fmt: skip
