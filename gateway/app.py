@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
+from gateway.backends import Stopwatch
 from gateway.clock import JournalClock, server_now_us
 from gateway.config import Settings
 from gateway.desk import JournalDesk
@@ -46,10 +48,12 @@ async def worker(
     tallies: Path | None = None,
     now_us: Callable[[], int] = server_now_us,
     random: Source = os.urandom,
+    seconds: Stopwatch = time.perf_counter,
 ) -> AsyncIterator[Parts]:
     """The parts of one worker, for as long as it serves. One that does not serve others needs no pulse.
 
-    `now_us`: the server's clock. `random`: where request ids and the secrets of chunks come from.
+    `now_us`: the server's clock. `random`: where request ids and the secrets of chunks come from. `seconds`: what
+    champions are timed by; how long they take decides what runs together, and where.
     Taken down in this order: those requests that were taken are answered, the journal is closed.
     """
     store, loop = settings.folder, asyncio.get_running_loop()
@@ -59,7 +63,7 @@ async def worker(
         clock.refresh(registry)
         ring = KeyRing(registry.keys if serves else None, now=lambda: datetime.now(UTC))
         ring.refresh()
-        lineups = Lineups(registry, settings.server.max_rows)
+        lineups = Lineups(registry, settings.server.max_rows, seconds)
         lineups.refresh()
         with closing(open_ledger(store, settings.journal)) as ledger:
             writer = open_writer(store, settings.journal, ledger, kind="gateway", now_us=server_now_us())
@@ -111,6 +115,7 @@ def create_app(
     tallies: Path | None = None,
     now_us: Callable[[], int] = server_now_us,
     random: Source = os.urandom,
+    seconds: Stopwatch = time.perf_counter,
 ) -> Litestar:
     """The ASGI application of one worker; `serves=False` is for one process's own use of a store, which is its own key.
 
@@ -119,7 +124,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with worker(settings, serves=serves, tallies=tallies, now_us=now_us, random=random) as parts:
+        async with worker(
+            settings, serves=serves, tallies=tallies, now_us=now_us, random=random, seconds=seconds
+        ) as parts:
             app.state.parts = parts
             yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import EllipsisType
 
 import numpy as np
@@ -19,6 +20,8 @@ LONG_BATCH_S = 0.003
 LONGEST_RUN_S = 0.05
 """Whatever runs longer is split: a promotion, and whoever comes next, would wait for its end."""
 _ANY_NUMBER = 1_000_000_000
+Stopwatch = Callable[[], float]
+"""Seconds from any moment on: what calls are timed by."""
 WARM_UP_CALLS, WARM_UP_S = 8, 0.01
 _GAIN = 0.2
 _MOST_TIMES = 4.0
@@ -28,8 +31,10 @@ _MOST_TIMES = 4.0
 class LocalBackend:
     """A version loaded in this process, which admission has loaded in a limited child before."""
 
-    def __init__(self, version: Version, artifact: bytes, schema: InputSchema) -> None:
-        self.version = version
+    def __init__(
+        self, version: Version, artifact: bytes, schema: InputSchema, seconds: Stopwatch = time.perf_counter
+    ) -> None:
+        self.version, self._seconds = version, seconds
         self.layout = Layout.of(schema, version.signature)
         self._model = OnnxModel(artifact, version.signature)
         self._groups = groups_of(schema)
@@ -54,10 +59,10 @@ class LocalBackend:
         Raises:
             AnswerRefused, InputsRefused, ModelRaised: the model raised, or answered outside of its signature.
         """
-        started = time.perf_counter()
+        started = self._seconds()
         runs = (0,) if self.version.signature.batchable else tuple(range(columns.n_rows))
         outputs = self._answer(columns) if len(runs) == 1 else self._answer_alone(columns)
-        self.learn(columns.n_rows, time.perf_counter() - started)
+        self.learn(columns.n_rows, self._seconds() - started)
         return outputs, runs
 
     def learn(self, n_rows: int, took_s: float) -> None:
@@ -95,9 +100,9 @@ class LocalBackend:
         row = {feature.name: _zero(feature.dtype) for feature in schema.features}
         took: list[float] = []
         while len(took) < WARM_UP_CALLS and sum(took) < WARM_UP_S:  # a promotion waits for this
-            started = time.perf_counter()
+            started = self._seconds()
             self._model.run(row)
-            took.append(time.perf_counter() - started)
+            took.append(self._seconds() - started)
         return sorted(took)[len(took) // 4]
 
 

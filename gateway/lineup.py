@@ -12,7 +12,7 @@ import time
 import structlog
 from msgspec import Struct
 
-from gateway.backends import LocalBackend
+from gateway.backends import LocalBackend, Stopwatch
 from gateway.errors import ModelFailed
 from gateway.wire.oip import InferDecoder
 from gateway.wire.own import RequestDecoder
@@ -40,8 +40,9 @@ class Serving(Struct, frozen=True):
 class Lineups:
     """What this worker serves. `refresh` may run in a thread; readers see one whole snapshot or the next."""
 
-    def __init__(self, registry: Registry, max_rows: int) -> None:
-        self._registry, self._max_rows = registry, max_rows
+    def __init__(self, registry: Registry, max_rows: int, seconds: Stopwatch = time.perf_counter) -> None:
+        """`seconds`: what calls of champions are timed by."""
+        self._registry, self._max_rows, self._seconds = registry, max_rows, seconds
         self._serving: dict[str, Serving] = {}
         self._known: frozenset[str] = frozenset()
         self.problems: dict[str, str] = {}
@@ -114,6 +115,6 @@ class Lineups:
         if before is not None and before.model.schema == model.schema and before.lineup.champion == lineup.champion:
             return Serving(model, lineup, before.champion, before.decoder, before.infer_decoder)
         version = self._registry.version(model.name, lineup.champion)
-        champion = LocalBackend(version, self._registry.artifact(version), model.schema)
+        champion = LocalBackend(version, self._registry.artifact(version), model.schema, self._seconds)
         decoder = RequestDecoder(model.schema, self._max_rows)
         return Serving(model, lineup, champion, decoder, InferDecoder(model.schema, self._max_rows))

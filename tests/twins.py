@@ -142,7 +142,7 @@ class Twin:
     def __init__(self, settings: Settings) -> None:
         source = Random(1).randbytes
         self.settings = settings
-        self.litestar = create_app(settings, now_us=lambda: NOW_US, random=source)
+        self.litestar = create_app(settings, now_us=lambda: NOW_US, random=source, seconds=lambda: 0.0)
         self.n_to_litestar = 0
         self.known = _Counted()
         self.state = ServerState()

@@ -21,10 +21,13 @@ class Scripted:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.address: tuple[str, int] = self._listener.getsockname()
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
         """Hang up on everybody."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would take one more
+        self._accepting.join()
         self._listener.close()
         for connection in self._open:
             connection.close()
