@@ -21,7 +21,7 @@ def declare(
     connection: Connection, name: str, schema: InputSchema, task: Task, policy: Policy, by: Principal, at: datetime
 ) -> Model:
     """The model of that name, new or as it is there; raises ModelExists where it was declared otherwise."""
-    check_policy(policy, task, None)
+    check_policy(policy, task, None, schema)
     try:
         there = find_model(connection, name)
     except UnknownModel:
@@ -98,7 +98,8 @@ def check_terms(connection: Connection, model: str, policy: Policy) -> None:
     """Refuses terms that the model cannot have, given the classes of its versions; raises SchemaRefused."""
     declared = find_model(connection, model)
     latest = connection.scalar(select(func.max(versions.c.number)).where(versions.c.model == model))
-    check_policy(policy, declared.task, find_version(connection, model, latest).signature.classes if latest else None)
+    classes = find_version(connection, model, latest).signature.classes if latest else None
+    check_policy(policy, declared.task, classes, declared.schema)
 
 
 def _insert_schema(connection: Connection, model: str, schema: InputSchema, at: datetime) -> None:
@@ -119,7 +120,7 @@ def _check_suits(connection: Connection, declared: Model, signature: Signature, 
             if feature not in known:
                 raise ArtifactRefused(f"the version takes '{feature}', which is no feature of '{name}'")
     try:
-        check_policy(declared.policy, declared.task, signature.classes)
+        check_policy(declared.policy, declared.task, signature.classes, declared.schema)
     except SchemaRefused as refused:
         raise ArtifactRefused(f"the version's classes do not suit the model's terms: {refused}") from None
     if latest == 0:

@@ -5,7 +5,9 @@
     ├── UnknownVersion          the model has no such version
     ├── UnknownGeneration       the model has had no such generation
     ├── UnknownReign            the model has had no such reign
+    ├── UnknownProposal         the model has had no such proposal
     ├── NoChampion              the model exists, but nothing was ever registered as its champion
+    ├── NoChampionYet           the model had no champion at the moment that was asked about
     ├── ModelExists             the name is taken, by a model with another schema or task
     ├── SchemaRefused           the input schema contradicts itself
     ├── ArtifactRefused         the bytes are not a model that may be loaded here; says why in one sentence
@@ -19,6 +21,14 @@
     │   ├── ChildTimedOut           it was stopped at its limit of time
     │   └── ChildOutOfMemory        it needed more memory than it may have
     ├── TransitionRefused       the roles do not allow it (promote a retired version, retire the champion)
+    ├── VersionBarred           a rollback deposed it, and nobody has lifted the bar
+    ├── NotBarred               there is no bar to lift
+    ├── RuleRests               the rule may not promote by itself so soon after a rollback
+    ├── ApprovalNeeded          the terms want somebody else to agree first; says what to do
+    ├── ApproverRefused         whoever agrees may not be the one who does
+    ├── ProposalClosed          it was approved or rejected already
+    ├── ProposalDiffers         it is not what whoever agrees has seen
+    ├── ProposalRefused         it was proposed or rejected already, and nothing is new
     ├── GenerationMoved         somebody else changed the lineup first: read it again, decide again
     ├── UnknownKey              no key of that id was ever issued
     ├── KeyRefused              a key that cannot be meant: nobody, nothing, an unknown model, or over already
@@ -33,6 +43,7 @@ these is raised, nothing was changed.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 
@@ -70,6 +81,22 @@ class UnknownReign(RegistryError):
     def __init__(self, model: str, reign: int) -> None:
         self.model, self.reign = model, reign
         super().__init__(f"model '{model}' has no reign {reign}")
+
+
+class UnknownProposal(RegistryError):
+    """The model has had no proposal of that number."""
+
+    def __init__(self, model: str, proposal: int) -> None:
+        self.model, self.proposal = model, proposal
+        super().__init__(f"model '{model}' has no proposal {proposal}")
+
+
+class NoChampionYet(RegistryError):
+    """At that moment nothing answered for the model."""
+
+    def __init__(self, model: str, moment: datetime) -> None:
+        self.model, self.moment = model, moment
+        super().__init__(f"model '{model}' had no champion yet at {moment.isoformat()}")
 
 
 class NoChampion(RegistryError):
@@ -160,6 +187,63 @@ class ChildOutOfMemory(ChildFailed):
 
 class TransitionRefused(RegistryError):
     """The role that a version has does not allow what was asked."""
+
+
+class VersionBarred(RegistryError):
+    """A rollback deposed the version: it plays no more unless a person lifts the bar."""
+
+    def __init__(self, model: str, version: int, generation: int) -> None:
+        self.model, self.version, self.generation = model, version, generation
+        super().__init__(
+            f"version {version} of '{model}' is barred, as it was rolled back in generation {generation}: "
+            f"a person can lift the bar with a reason (understudy lift-bar {model} {version} --reason …)"
+        )
+
+
+class NotBarred(RegistryError):
+    """The version is not barred."""
+
+    def __init__(self, model: str, version: int) -> None:
+        self.model, self.version = model, version
+        super().__init__(f"version {version} of '{model}' is not barred")
+
+
+class RuleRests(RegistryError):
+    """The rule promotes nothing by itself so soon after a rollback; people may."""
+
+    def __init__(self, model: str, until: datetime) -> None:
+        self.model, self.until = model, until
+        super().__init__(f"'{model}' was rolled back: the rule promotes nothing by itself until {until.isoformat()}")
+
+
+class ApprovalNeeded(RegistryError):
+    """The model's terms want somebody else to agree first."""
+
+
+class ApproverRefused(RegistryError):
+    """Whoever agrees may not be the one who does, under the model's terms."""
+
+
+class ProposalClosed(RegistryError):
+    """It was approved or rejected already."""
+
+    def __init__(self, model: str, proposal: int, state: str) -> None:
+        self.model, self.proposal, self.state = model, proposal, state
+        super().__init__(f"proposal {proposal} of '{model}' was {state} already")
+
+
+class ProposalDiffers(RegistryError):
+    """The proposal is not what whoever agrees has seen."""
+
+    def __init__(self, model: str, proposal: int, expected: str, got: str) -> None:
+        self.model, self.proposal, self.expected, self.got = model, proposal, expected, got
+        super().__init__(
+            f"proposal {proposal} of '{model}' has the digest {got}, not {expected:.80}: read it again and decide again"
+        )
+
+
+class ProposalRefused(RegistryError):
+    """Nothing is new: it was proposed or rejected already."""
 
 
 class GenerationMoved(RegistryError):

@@ -1,15 +1,16 @@
-"""How a model, a version and a lineup are found, or their absence is told: used in reads and within changes."""
+"""How a model, a version, a lineup, a proposal are found, or their absence is told: in reads and within changes."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, select
 
-from registry.errors import NoChampion, UnknownModel, UnknownVersion
-from registry.rows import to_lineup, to_model, to_version
-from registry.tables import lineups, models, schemas, versions
-from registry.types import Lineup, Model, Version
+from registry.errors import NoChampion, UnknownModel, UnknownProposal, UnknownVersion
+from registry.rows import to_lineup, to_model, to_proposal, to_version
+from registry.tables import bars, decisions, lineups, models, proposals, schemas, versions
+from registry.types import Lineup, Model, Proposal, Version
 
 
 def model_query() -> Select[*tuple[Any, ...]]:
@@ -44,3 +45,33 @@ def find_lineup(connection: Connection, model: str) -> Lineup:
         find_model(connection, model)
         raise NoChampion(model)
     return to_lineup(row)
+
+
+def generation_of(connection: Connection, model: str) -> int:
+    """The generation of now, 0 before the first champion; raises UnknownModel."""
+    latest: int | None = connection.scalar(select(func.max(lineups.c.generation)).where(lineups.c.model == model))
+    if latest is None:
+        find_model(connection, model)
+    return latest or 0
+
+
+def find_proposal(connection: Connection, model: str, number: int) -> Proposal:
+    """The proposal of that number, as it stands at the generation of now; raises UnknownModel or UnknownProposal."""
+    generation = generation_of(connection, model)
+    row = connection.execute(select(proposals).where(proposals.c.model == model, proposals.c.number == number)).first()
+    if row is None:
+        raise UnknownProposal(model, number)
+    return to_proposal(row, generation)
+
+
+def is_barred(connection: Connection, model: str, version: int) -> bool:
+    """Whether a rollback deposed it, and nobody has lifted that bar."""
+    key = (bars.c.model == model) & (bars.c.version == version) & bars.c.lifted_at.is_(None)
+    return connection.execute(select(bars.c.version).where(key).limit(1)).first() is not None
+
+
+def rest_of(connection: Connection, model: Model) -> datetime | None:
+    """Until when the rule promotes nothing of this model by itself; None where it was never rolled back."""
+    query = select(decisions.c.at).where(decisions.c.model == model.name, decisions.c.kind == "rollback")
+    last: datetime | None = connection.scalar(query.order_by(decisions.c.to_generation.desc()).limit(1))
+    return None if last is None else last + timedelta(seconds=model.policy.rest_s)

@@ -11,10 +11,20 @@ from sqlalchemy import select
 from registry import derived, tables
 from registry.artifacts import ArtifactStore
 from registry.database import Database
-from registry.errors import NoChampion, UnknownGeneration
-from registry.lookup import find_lineup, find_model, find_version, model_query
-from registry.rows import to_audit_row, to_decision, to_lineup, to_model, to_reign, to_schema, to_version
-from registry.types import AuditRow, ClosedBucket, Decision, InputSchema, Lineup, Model, Reign, Version
+from registry.errors import NoChampion, NoChampionYet, UnknownGeneration
+from registry.lookup import find_lineup, find_model, find_proposal, find_version, generation_of, model_query, rest_of
+from registry.rows import (
+    to_audit_row,
+    to_bar,
+    to_decision,
+    to_lineup,
+    to_model,
+    to_proposal,
+    to_reign,
+    to_schema,
+    to_version,
+)
+from registry.types import AuditRow, Bar, ClosedBucket, Decision, InputSchema, Lineup, Model, Proposal, Reign, Version
 
 
 class RegistryReader:
@@ -96,7 +106,7 @@ class RegistryReader:
         with self._database.read() as connection:
             return find_lineup(connection, model)
 
-    def lineup_at(self, model: str, generation: int) -> Lineup:
+    def lineup_in(self, model: str, generation: int) -> Lineup:
         """Who played in that generation; raises UnknownModel or UnknownGeneration."""
         key = (tables.lineups.c.model == model) & (tables.lineups.c.generation == generation)
         with self._database.read() as connection:
@@ -113,17 +123,25 @@ class RegistryReader:
             find_model(connection, model)
             return [to_lineup(row) for row in connection.execute(query)]
 
-    def champion_at(self, model: str, moment: datetime) -> int | None:
-        """The number of the version that answered at that moment, None before the first; raises UnknownModel."""
+    def lineup_at(self, model: str, moment: datetime) -> Lineup:
+        """Who played at that moment, to the microsecond: a lineup is in play from its `since` on.
+
+        Raises:
+            UnknownModel: there is no such model.
+            NoChampionYet: it had no champion at that moment.
+        """
         query = (
-            select(tables.lineups.c.champion)
+            select(tables.lineups)
             .where(tables.lineups.c.model == model, tables.lineups.c.since <= moment)
             .order_by(tables.lineups.c.generation.desc())
             .limit(1)
         )
         with self._database.read() as connection:
-            find_model(connection, model)
-            return connection.scalar(query)
+            row = connection.execute(query).first()
+            if row is None:
+                find_model(connection, model)
+                raise NoChampionYet(model, moment)
+            return to_lineup(row)
 
     def reign(self, model: str) -> Reign:
         """The reign of now; raises UnknownModel or NoChampion."""
@@ -146,6 +164,30 @@ class RegistryReader:
             find_model(connection, model)
             rows = connection.execute(select(table).where(table.c.model == model).order_by(table.c.to_generation))
             return [to_decision(row) for row in rows]
+
+    def proposals(self, model: str) -> list[Proposal]:
+        """Every proposal as it stands, oldest first; raises UnknownModel."""
+        query = select(tables.proposals).where(tables.proposals.c.model == model).order_by(tables.proposals.c.number)
+        with self._database.read() as connection:
+            generation = generation_of(connection, model)
+            return [to_proposal(row, generation) for row in connection.execute(query)]
+
+    def proposal(self, model: str, number: int) -> Proposal:
+        """The proposal of that number as it stands; raises UnknownModel or UnknownProposal."""
+        with self._database.read() as connection:
+            return find_proposal(connection, model, number)
+
+    def bars(self, model: str) -> list[Bar]:
+        """Every version that a rollback deposed, also those whose bar was lifted, oldest first; raises UnknownModel."""
+        query = select(tables.bars).where(tables.bars.c.model == model).order_by(tables.bars.c.generation)
+        with self._database.read() as connection:
+            find_model(connection, model)
+            return [to_bar(row) for row in connection.execute(query)]
+
+    def rests_until(self, model: str) -> datetime | None:
+        """Until when the rule promotes nothing of itself, after the last rollback; None where there never was one."""
+        with self._database.read() as connection:
+            return rest_of(connection, find_model(connection, model))
 
     def audit(self, model: str | None = None, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
         """Lines of the audit in order, from the one that follows number `after`; `model` keeps those of one model.

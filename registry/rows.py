@@ -7,16 +7,18 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from registry.policy import policy_of
 from registry.types import (
     ApiKey,
     AuditRow,
+    Bar,
     ClosedBucket,
     Decision,
     Feature,
     InputSchema,
     Lineup,
     Model,
-    Policy,
+    Proposal,
     Reign,
     Scope,
     Signature,
@@ -34,8 +36,7 @@ def to_schema(row: AnyRow) -> InputSchema:
 
 def to_model(row: AnyRow) -> Model:
     """From `model` joined with its current `model_schema`."""
-    policy = msgspec.json.decode(row.policy, type=Policy)
-    return Model(row.name, row.task, to_schema(row), policy, row.created_at)
+    return Model(row.name, row.task, to_schema(row), policy_of(row.policy), row.created_at)
 
 
 def to_version(row: AnyRow) -> Version:
@@ -60,18 +61,34 @@ def to_lineup(row: AnyRow) -> Lineup:
 
 def to_reign(row: AnyRow) -> Reign:
     """From `reign`."""
-    policy = msgspec.json.decode(row.policy, type=Policy)
     return Reign(
-        row.model, row.number, row.champion, row.first_generation, row.since, policy, to_training(row.training)
-    )
+        row.model, row.number, row.champion, row.first_generation, row.since, policy_of(row.policy),
+        to_training(row.training),
+    )  # fmt: skip
 
 
 def to_decision(row: AnyRow) -> Decision:
     """From `decision`."""
     return Decision(
         row.model, row.kind, row.version, row.from_generation, row.to_generation, row.principal, row.reason, row.at,
-        to_document(row.evidence), to_document(row.cursors),
+        to_document(row.evidence), to_document(row.cursors), to_document(row.hashes), row.proposal,
     )  # fmt: skip
+
+
+def to_proposal(row: AnyRow, generation: int) -> Proposal:
+    """From `proposal`, as it stands at the generation of now."""
+    return Proposal(
+        row.model, row.number, row.kind, row.version, None if row.policy is None else policy_of(row.policy),
+        row.generation, row.principal, row.reason, row.at, row.digest, to_document(row.evidence),
+        to_document(row.cursors), to_document(row.hashes),
+        "stale" if row.state == "open" and row.generation != generation else row.state,
+        row.closed_by, row.closed_reason, row.closed_at,
+    )  # fmt: skip
+
+
+def to_bar(row: AnyRow) -> Bar:
+    """From `bar`."""
+    return Bar(row.model, row.version, row.generation, row.at, row.lifted_by, row.lifted_reason, row.lifted_at)
 
 
 def to_document(document: str | None) -> dict[str, Any] | None:

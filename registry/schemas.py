@@ -1,14 +1,17 @@
-"""What may be declared of a model: its name and its input schema, checked before anything is stored."""
+"""What may be declared of a model: its name, its input schema and its terms, checked before anything is stored."""
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 
 import msgspec
+from msgspec import Struct
 
 from registry.errors import SchemaRefused
-from registry.types import Dtype, Feature, FeatureName, InputSchema, ModelName, Policy, Scalar, Task
+from registry.policy import Loss
+from registry.types import Dtype, Feature, FeatureName, InputSchema, Metric, ModelName, Policy, Scalar, Task
 
 # numbers widen: a bool or an int may stand where a float is meant, nothing else may
 _PYTHON_TYPES: dict[Dtype, tuple[type, ...]] = {
@@ -20,6 +23,12 @@ _PYTHON_TYPES: dict[Dtype, tuple[type, ...]] = {
 }
 _UNREADABLE = re.compile(r'["\\\x00-\x1f\x7f]')
 """What would have to be escaped in JSON: a decoder that matches names byte by byte would never see such a feature."""
+LOSSES: dict[Task, tuple[Loss, ...]] = {
+    "binary": ("log", "brier", "cost", "reward"),
+    "multiclass": ("log", "brier", "reward"),
+    "regression": ("absolute", "pinball", "reward"),
+}
+"""What a wrong answer can cost, by task; the first is what it costs where a policy does not say."""
 _LARGEST: dict[Dtype, float] = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
 
 
@@ -62,17 +71,32 @@ def check_schema(schema: InputSchema) -> None:
         _check_default(feature)
 
 
-def check_policy(policy: Policy, task: Task, classes: tuple[int | str, ...] | None) -> None:
+def check_policy(policy: Policy, task: Task, classes: tuple[int | str, ...] | None, schema: InputSchema) -> None:
     """Refuses terms that contradict themselves or the model; `classes` is None while no version has told them.
 
     Raises:
-        SchemaRefused: a value out of its range, or a default outcome that the model cannot have.
+        SchemaRefused: a value out of its range, a default outcome that the model cannot have, a metric that is none
+            for its task or names no feature of the model, decisions that contradict when an outcome can exist.
     """
+    _check_finite("policy", policy)
     try:
         msgspec.convert(msgspec.to_builtins(policy), Policy)
     except msgspec.ValidationError as error:
         raise SchemaRefused(f"policy: {error}") from None
-    default = policy.default_outcome
+    _check_default_outcome(policy.default_outcome, task, classes)
+    _check_metric(policy.metric, task, schema)
+    _check_observed(policy)
+
+
+def _check_finite(place: str, struct: Struct) -> None:
+    for name, value in msgspec.structs.asdict(struct).items():
+        if isinstance(value, Struct):
+            _check_finite(f"{place}.{name}", value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise SchemaRefused(f"{place}.{name}: expected a finite number, got {value}")
+
+
+def _check_default_outcome(default: Scalar | None, task: Task, classes: tuple[int | str, ...] | None) -> None:
     if default is None:
         return
     if task == "regression" and not _fits(default, "float64"):
@@ -80,6 +104,65 @@ def check_policy(policy: Policy, task: Task, classes: tuple[int | str, ...] | No
     if task != "regression" and classes is not None and default not in classes:
         named = ", ".join(map(repr, classes[:20]))
         raise SchemaRefused(f"policy.default_outcome: expected one of {named}; got {default!r:.60}")
+
+
+def _check_metric(metric: Metric, task: Task, schema: InputSchema) -> None:
+    suited = LOSSES[task]
+    loss = metric.loss or suited[0]
+    if loss not in suited:
+        raise SchemaRefused(f"policy.metric.loss: expected {' or '.join(suited)} for a {task} model, got {loss}")
+    for name, (value, losses) in {
+        "quantile": (metric.quantile, ("pinball",)),
+        "cost": (metric.cost, ("cost",)),
+        "clip": (metric.clip, ("log",)),
+        "amount_feature": (metric.amount_feature, ("cost",)),
+        "scale_feature": (metric.scale_feature, ("absolute", "pinball")),
+    }.items():
+        if value is not None and loss not in losses:
+            raise SchemaRefused(
+                f"policy.metric.{name}: belongs to the loss {' or '.join(losses)}, and the loss is {loss}"
+            )
+    if loss == "cost":
+        _check_cost(metric.cost)
+    dtypes = {feature.name: feature.dtype for feature in schema.features}
+    for name, feature in (("amount_feature", metric.amount_feature), ("scale_feature", metric.scale_feature)):
+        if feature is not None and dtypes.get(feature) not in ("float32", "float64", "int64"):
+            raise SchemaRefused(f"policy.metric.{name}: expected a feature that is a number, {_got(feature, dtypes)}")
+    for feature in metric.segments:
+        if dtypes.get(feature) not in ("string", "int64", "bool"):
+            raise SchemaRefused(
+                f"policy.metric.segments: expected features that are string, int64 or bool, {_got(feature, dtypes)}"
+            )
+        if metric.segments.count(feature) > 1:
+            raise SchemaRefused(f"policy.metric.segments: '{feature}' is named twice")
+
+
+def _got(feature: str, dtypes: dict[str, Dtype]) -> str:
+    return f"got '{feature:.60}', which is {dtypes.get(feature, 'no feature of the model')}"
+
+
+def _check_cost(cost: tuple[tuple[float, ...], ...] | None) -> None:
+    """Acting as on a class must be what is cheaper when it comes: else one action would always be right."""
+    expected = "policy.metric.cost: expected [[n, n], [n, n]], a row for each action and a column for each outcome"
+    if cost is None or [len(row) for row in cost] != [2, 2] or not all(map(math.isfinite, [*cost[0], *cost[1]])):
+        raise SchemaRefused(f"{expected}, got {cost!r:.80}")
+    (c00, c01), (c10, c11) = cost
+    if not (c00 < c10 and c11 < c01):
+        raise SchemaRefused(
+            f"{expected}, where the action that is right for an outcome costs less than the other one, got {cost!r:.80}"
+        )
+
+
+def _check_observed(policy: Policy) -> None:
+    told = policy.approved_decisions
+    if policy.observed == "if_approved" and not told:
+        raise SchemaRefused("policy.approved_decisions: expected at least one, as outcomes exist only if approved")
+    if policy.observed == "always" and told:
+        raise SchemaRefused("policy.approved_decisions: expected none, as outcomes can always exist (policy.observed)")
+    if policy.metric.loss == "reward" and policy.observed != "if_shown":
+        raise SchemaRefused(
+            f"policy.observed: expected if_shown, as a reward is of what was shown, got {policy.observed}"
+        )
 
 
 def check_extension(old: InputSchema, new: InputSchema) -> None:

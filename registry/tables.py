@@ -131,7 +131,44 @@ decisions = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("evidence", Text),
     Column("cursors", Text),
+    Column("hashes", Text),
+    Column("proposal", Integer),
     ForeignKeyConstraint(["model", "to_generation"], ["lineup.model", "lineup.generation"], name="decision_lineup"),
+)
+
+proposals = Table(
+    "proposal",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("version", Integer),
+    Column("policy", Text),
+    Column("generation", Integer, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("evidence", Text),
+    Column("cursors", Text),
+    Column("hashes", Text),
+    Column("state", String(16), nullable=False),
+    Column("closed_by", Text),
+    Column("closed_reason", Text),
+    Column("closed_at", UtcDateTime),
+)
+
+bars = Table(
+    "bar",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("lifted_by", Text),
+    Column("lifted_reason", Text),
+    Column("lifted_at", UtcDateTime),
+    ForeignKeyConstraint(["model", "version"], ["version.model", "version.number"], name="bar_version"),
 )
 
 audit = Table(

@@ -15,6 +15,10 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from registry.policy import FeatureName as FeatureName
+from registry.policy import Metric as Metric  # the terms are nouns too: everybody finds them here
+from registry.policy import Policy as Policy
+
 Dtype = Literal["float32", "float64", "int64", "string", "bool"]
 Task = Literal["binary", "multiclass", "regression"]
 Role = Literal["champion", "challenger", "previous", "retired"]
@@ -29,7 +33,6 @@ ModelName = Annotated[
         description="lower case letters, digits and dashes; at most 63",
     ),
 ]
-FeatureName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Principal(Struct, frozen=True):
@@ -155,7 +158,8 @@ class TrainingReport(Struct, frozen=True):
 
     `base_rate` is the share of positives (binary), `reference_loss` the loss of the version on its own held-out
     rows in the units of the evidence, `scale` what regression losses are divided by, `prior` what a failed answer
-    is replaced by in regression.
+    is replaced by in regression, `threshold` the score from which on the version acts as on the second class: its
+    own, as costs are compared between decisions.
     """
 
     n_rows: int
@@ -165,6 +169,7 @@ class TrainingReport(Struct, frozen=True):
     reference_loss: float | None = None
     scale: float | None = None
     prior: float | None = None
+    threshold: float | None = None
     parity: dict[str, float] = {}
     recipe: str = ""
     dataset_digest: str = ""
@@ -181,33 +186,6 @@ class Version(Struct, frozen=True):
     created_at: datetime
     created_by: str
     training: TrainingReport | None = None
-
-
-class Policy(Struct, frozen=True, forbid_unknown_fields=True):
-    """How decisions and outcomes of one model are treated. Times are seconds of the journal's clock."""
-
-    promotion: Annotated[
-        Literal["automatic", "manual"], Meta(description="who promotes: the rule by itself, or only a person")
-    ] = "automatic"
-    maturity_s: Annotated[
-        float, Meta(ge=0, description="how long after its bucket an outcome may come and still count")
-    ] = 86_400.0
-    default_outcome: Annotated[
-        int | float | str | None, Meta(description="what a missing outcome means at maturity; none: it stays missing")
-    ] = None
-    association: Annotated[
-        Literal["latest", "first", "all"],
-        Meta(description="which prediction of an association id an outcome belongs to"),
-    ] = "latest"
-    unjournalled: Annotated[
-        Literal["refuse", "answer_unlogged"], Meta(description="when the journal cannot be written")
-    ] = "refuse"
-    alpha: Annotated[float, Meta(gt=0, le=0.5, description="false promotions allowed a reign")] = 0.05
-    n_slots: Annotated[int, Meta(ge=1, le=50, description="challengers that may be judged in one reign")] = 2
-    min_outcomes: Annotated[int, Meta(ge=1)] = 1_000
-    min_minority: Annotated[int, Meta(ge=0)] = 50
-    min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0.95
-    min_span_days: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Model(Struct, frozen=True):
@@ -254,7 +232,8 @@ class Reign(Struct, frozen=True):
 class Decision(Struct, frozen=True):
     """One change of a lineup, with what was known then.
 
-    `evidence` and `cursors` are None where a person decided without.
+    `evidence`, `cursors` and `hashes` are None where a person decided without; `hashes` names what the evidence was
+    computed by and from (`config`, `code`, `data`). `proposal` is the number of the one that was approved.
     """
 
     model: str
@@ -267,6 +246,46 @@ class Decision(Struct, frozen=True):
     at: datetime
     evidence: dict[str, Any] | None = None
     cursors: dict[str, Any] | None = None
+    hashes: dict[str, str] | None = None
+    proposal: int | None = None
+
+
+class Proposal(Struct, frozen=True):
+    """What somebody asks others to agree to, upon one generation: to promote a version, or to change the terms.
+
+    `digest` covers all of it and the artifact of the version: who approves names it, and so agrees to nothing else.
+    An open one is `stale` once the lineup has moved on from `generation` (0: before the first champion).
+    """
+
+    model: str
+    number: int
+    kind: Literal["promote", "policy"]
+    version: int | None
+    policy: Policy | None
+    generation: int
+    by: str
+    reason: str
+    at: datetime
+    digest: str
+    evidence: dict[str, Any] | None = None
+    cursors: dict[str, Any] | None = None
+    hashes: dict[str, str] | None = None
+    state: Literal["open", "stale", "approved", "rejected"] = "open"
+    closed_by: str | None = None
+    closed_reason: str | None = None
+    closed_at: datetime | None = None
+
+
+class Bar(Struct, frozen=True):
+    """A version that the rollback to `generation` deposed plays no more, unless a person lifts the bar."""
+
+    model: str
+    version: int
+    generation: int
+    at: datetime
+    lifted_by: str | None = None
+    lifted_reason: str | None = None
+    lifted_at: datetime | None = None
 
 
 class AuditRow(Struct, frozen=True):

@@ -78,7 +78,7 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     assert "champion of credit is version 2 (generation 3)" in ran.stdout
     assert "champion of credit is version 1 (generation 4)" in ran.stdout
     assert '"accepted":2' in ran.stdout
-    assert '"promotion":"manual"' in ran.stdout
+    assert '"promotion":"one"' in ran.stdout
     assert 'understudy_requests_total{code="200",model="credit",version="1"}' in ran.stdout
 
     said = subprocess.run([sys.executable, "-c", compare], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -18,7 +18,7 @@ from sqlalchemy.exc import StatementError
 from registry import migrations, tables
 from registry.errors import StoreBusy, StoreNewer, StoreUnreachable
 from registry.store import Registry
-from registry.types import Feature, InputSchema, Principal
+from registry.types import Feature, InputSchema, Policy, Principal
 
 
 def at() -> datetime:
@@ -56,6 +56,9 @@ def test_a_store_of_every_earlier_revision_is_brought_to_the_newest_and_keeps_wh
             assert [(model.name, model.task, model.schema.names) for model in registry.models()] == [
                 ("loans", "binary", ("age",))
             ]
+            assert registry.model("loans").policy == Policy(promotion="one")
+            assert [(bar.version, bar.generation) for bar in registry.bars("loans")] == [(2, 4)]
+            assert registry.decisions("loans")[-1].hashes is None
             stamp = registry.change_stamp()
             assert stamp == 7
             assert not registry.keys.any_issued()
@@ -74,12 +77,29 @@ def _written_by(revision: str) -> str:
         command.upgrade(config, revision)
         connection.exec_driver_sql("UPDATE state SET change_stamp = 7")
         connection.exec_driver_sql(
-            "INSERT INTO model VALUES ('loans', 'binary', 1, '{}', '2026-01-01 00:00:00.000000')"
+            "INSERT INTO model VALUES "
+            """('loans', 'binary', 1, '{"promotion":"manual"}', '2026-01-01 00:00:00.000000')"""
         )
         connection.exec_driver_sql(
             "INSERT INTO model_schema VALUES "
             """('loans', 1, 'sha256:x', '[{"name":"age","dtype":"float64"}]', '2026-01-01 00:00:00.000000')"""
         )
+        moment = "'2026-01-01 00:00:00.000000'"
+        for number in (1, 2):
+            connection.exec_driver_sql(
+                f"INSERT INTO version VALUES ('loans', {number}, 'sha256:{number}', 1, '{{}}', NULL, {moment}, 'me')"
+            )
+        # version 2 was promoted, rolled back, and nothing since
+        for generation, champion, kind, version in (
+            (1, 1, "register", 1), (2, 1, "enlist", 2), (3, 2, "promote", 2), (4, 1, "rollback", 1),
+        ):  # fmt: skip
+            connection.exec_driver_sql(
+                f"INSERT INTO lineup VALUES ('loans', {generation}, {champion}, '[]', NULL, {moment})"
+            )
+            connection.exec_driver_sql(
+                f"INSERT INTO decision VALUES ('loans', {generation}, '{kind}', {version}, {generation - 1}, 'me', '', "
+                f"{moment}, NULL, NULL)"
+            )
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         raw.commit()

@@ -1,10 +1,15 @@
 """A schema or a name that cannot be meant is refused before anything is stored."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from registry.audit import canonical
 from registry.errors import SchemaRefused
+from registry.policy import policy_of
 from registry.schemas import check_extension, check_name, check_policy, check_schema
-from registry.types import Feature, InputSchema, Policy, Task
+from registry.types import Feature, InputSchema, Metric, Policy, Task
 
 AGE = Feature("age", "int64")
 
@@ -80,20 +85,92 @@ def test_a_schema_only_grows_by_optional_features_at_its_end() -> None:
         check_extension(new, old)
 
 
+MEASURED = InputSchema(
+    (Feature("amount", "float64"), Feature("stock", "int64"), Feature("region", "string"), Feature("new", "bool"))
+)
+DEAR = ((0.0, 10.0), (1.0, 0.0))
+
+
+def metric(**fields: Any) -> Policy:
+    return Policy(metric=Metric(**fields))
+
+
 @pytest.mark.parametrize(
     ("task", "policy", "sentence"),
     [
         ("regression", Policy(default_outcome="none"), "policy.default_outcome: expected a number, got 'none'"),
         ("binary", Policy(default_outcome=2), "policy.default_outcome: expected one of 0, 1; got 2"),
         ("binary", Policy(alpha=0.9), "policy: Expected `float` <= 0.5"),
+        ("binary", Policy(maturity_s=float("inf")), "policy.maturity_s: expected a finite number, got inf"),
+        ("binary", metric(margin=float("nan")), "policy.metric.margin: expected a finite number, got nan"),
+        (
+            "binary",
+            metric(loss="absolute"),
+            "loss: expected log or brier or cost or reward for a binary model, got abs",
+        ),
+        ("regression", metric(loss="log"), "expected absolute or pinball or reward for a regression model, got log"),
+        ("multiclass", metric(loss="cost", cost=DEAR), "expected log or brier or reward for a multiclass model"),
+        ("binary", metric(loss="brier", clip=0.01), "metric.clip: belongs to the loss log, and the loss is brier"),
+        ("regression", metric(quantile=0.9), "metric.quantile: belongs to the loss pinball, and the loss is absolute"),
+        ("binary", metric(cost=DEAR), "metric.cost: belongs to the loss cost, and the loss is log"),
+        ("binary", metric(loss="cost"), "metric.cost: expected .* a row for each action .* got None"),
+        ("binary", metric(loss="cost", cost=((1.0,), (2.0,))), r"metric.cost: expected \[\[n, n\], \[n, n\]\], a row"),
+        ("binary", metric(loss="cost", cost=((0.0, 1.0), (0.0, 1.0))), "the action that is right .* costs less"),
+        ("binary", metric(amount_feature="amount"), "metric.amount_feature: belongs to the loss cost"),
+        ("regression", metric(scale_feature="region"), "a number, got 'region', which is string"),
+        ("regression", metric(scale_feature="size"), "a number, got 'size', which is no feature of the model"),
+        ("binary", metric(segments=("amount",)), "string, int64 or bool, got 'amount', which is float64"),
+        ("binary", metric(segments=("new", "region", "new")), "'new' is named twice"),
+        ("binary", Policy(observed="if_approved"), "approved_decisions: expected at least one"),
+        ("binary", Policy(approved_decisions=(1,)), "approved_decisions: expected none, as outcomes can always exist"),
+        ("regression", metric(loss="reward"), "policy.observed: expected if_shown, as a reward is of what was shown"),
     ],
 )
 def test_what_is_no_policy(task: Task, policy: Policy, sentence: str) -> None:
     with pytest.raises(SchemaRefused, match=sentence):
-        check_policy(policy, task, None if task == "regression" else (0, 1))
+        check_policy(policy, task, None if task == "regression" else (0, 1), MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("task", "policy"),
+    [
+        ("binary", metric(loss="cost", cost=DEAR, amount_feature="amount", segments=("region", "new", "stock"))),
+        ("binary", metric(loss="log", clip=1e-3, margin=0.001, mode="fast")),
+        ("regression", metric(loss="pinball", quantile=0.9, scale_feature="stock")),
+        ("multiclass", metric(loss="brier")),
+        ("binary", Policy(observed="if_approved", approved_decisions=("yes", 1, 2.5))),
+        ("regression", Policy(observed="if_shown", metric=Metric(loss="reward"))),
+        ("binary", Policy(promotion="four_eyes", latency_limit_ms=20.0, max_source_share=0.1, cool_down_s=0.0)),
+    ],
+)
+def test_what_is_a_policy_is_the_same_after_it_was_stored(task: Task, policy: Policy) -> None:
+    check_policy(policy, task, None if task == "regression" else (0, 1), MEASURED)
+    assert policy_of(canonical(policy)) == policy
 
 
 def test_a_default_outcome_is_taken_before_any_version_has_told_its_classes() -> None:
-    check_policy(Policy(default_outcome="no"), "binary", None)
-    check_policy(Policy(default_outcome="no"), "binary", ("no", "yes"))
-    check_policy(Policy(default_outcome=0), "regression", None)
+    check_policy(Policy(default_outcome="no"), "binary", None, MEASURED)
+    check_policy(Policy(default_outcome="no"), "binary", ("no", "yes"), MEASURED)
+    check_policy(Policy(default_outcome=0), "regression", None, MEASURED)
+
+
+def test_a_policy_that_was_stored_before_is_read_as_what_it_meant() -> None:
+    assert policy_of('{"promotion":"manual","maturity_s":60.0}') == Policy(promotion="one", maturity_s=60.0)
+    assert policy_of("{}") == Policy()
+    with pytest.raises(msgspec.DecodeError):
+        policy_of('{"promotion":"nobody"}')
+
+
+def test_the_threshold_that_costs_imply_is_where_both_actions_cost_the_same() -> None:
+    costs = Metric(loss="cost", cost=((0.0, 30.0), (2.0, -1.0)))
+    threshold = costs.implied_threshold
+    assert threshold is not None
+    (c00, c01), (c10, c11) = costs.cost or ()
+    assert (1 - threshold) * c00 + threshold * c01 == pytest.approx((1 - threshold) * c10 + threshold * c11)
+    assert threshold == pytest.approx(2 / 33)
+    assert Metric().implied_threshold is None
+
+
+def test_the_rule_rests_for_one_maturity_window_unless_the_terms_say_otherwise() -> None:
+    assert Policy(maturity_s=60.0).rest_s == 60.0
+    assert Policy(maturity_s=60.0, cool_down_s=0.0).rest_s == 0.0

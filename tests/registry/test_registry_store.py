@@ -15,6 +15,7 @@ from registry.errors import (
     GenerationMoved,
     ModelExists,
     NoChampion,
+    NoChampionYet,
     SchemaRefused,
     TransitionRefused,
     UnknownGeneration,
@@ -79,7 +80,7 @@ def test_what_does_not_exist_is_named(registry: Registry, schema: InputSchema, m
     with pytest.raises(UnknownVersion):
         registry.version("loans", 1)
     with pytest.raises(UnknownGeneration):
-        registry.lineup_at("loans", 1)
+        registry.lineup_in("loans", 1)
 
 
 def test_a_schema_grows_and_every_one_is_kept(registry: Registry, schema: InputSchema, me: Principal) -> None:
@@ -141,7 +142,7 @@ def test_a_promotion_is_one_change_of_everything(loans: Registry, me: Principal)
     lineup = loans.promote(
         "loans", 2, reason="better", by=Principal.the_rule(), expected_generation=2, evidence=evidence, cursors=cursors
     )
-    assert lineup == loans.lineup("loans") == loans.lineup_at("loans", 3) == loans.lineups("loans")[-1]
+    assert lineup == loans.lineup("loans") == loans.lineup_in("loans", 3) == loans.lineups("loans")[-1]
     assert (lineup.generation, lineup.champion, lineup.challengers, lineup.previous) == (3, 2, (), 1)
     decision = loans.decisions("loans")[-1]
     assert (decision.kind, decision.version, decision.by) == ("promote", 2, "rule")
@@ -213,10 +214,13 @@ def test_who_was_champion_at_any_moment(loans: Registry, me: Principal) -> None:
     tick = timedelta(microseconds=1)
     assert since[0] is not None
     assert since[2] is not None
-    assert loans.champion_at("loans", since[0] - tick) is None
-    assert loans.champion_at("loans", since[0]) == 1
-    assert loans.champion_at("loans", since[2] - tick) == 1
-    assert loans.champion_at("loans", since[2].astimezone(timezone(timedelta(hours=9)))) == 2
+    with pytest.raises(NoChampionYet, match="had no champion yet at 2026-01-01T00:00:0"):
+        loans.lineup_at("loans", since[0] - tick)
+    assert loans.lineup_at("loans", since[0]) == loans.lineup_in("loans", 1)
+    assert loans.lineup_at("loans", since[2] - tick) == loans.lineup_in("loans", 2)
+    assert loans.lineup_at("loans", since[2].astimezone(timezone(timedelta(hours=9)))) == loans.lineup_in("loans", 3)
+    with pytest.raises(UnknownModel):
+        loans.lineup_at("nothing", since[0])
 
 
 def test_a_clock_that_is_set_back_does_not_turn_generations_round(
@@ -232,7 +236,7 @@ def test_a_clock_that_is_set_back_does_not_turn_generations_round(
         registry.promote("loans", 2, reason="", by=me)
         since = [lineup.since for lineup in registry.lineups("loans") if lineup.since is not None]
         assert since == sorted(since)
-        assert registry.champion_at("loans", since[-1]) == 2
+        assert registry.lineup_at("loans", since[-1]).champion == 2
 
 
 def test_the_stamp_moves_with_what_a_worker_must_notice_and_with_nothing_else(loans: Registry, me: Principal) -> None:

@@ -192,7 +192,7 @@ def test_evidence_starts_from_zero_with_each_reign(stage: Stage) -> None:
 
 def test_a_manual_policy_never_promotes_and_says_that_it_would(tmp_path: Path) -> None:
     with staged(tmp_path / "store") as stage:
-        stage.declare(replace(QUICK, promotion="manual"))
+        stage.declare(replace(QUICK, promotion="one"))
         stage.champion(logistic(WEAK))
         better = stage.challenger(logistic(TRUTH))
         lives(stage, range(SEASON), {better: TRUTH})

@@ -128,7 +128,7 @@ def test_promise_2_an_acknowledged_prediction_or_outcome_is_never_lost(tmp_path:
     """Five kills of each role; at the end everything adds up, exactly."""
     chance = random.Random(9)
     with staged(tmp_path / "store", bucket_s=HOUR_S) as stage:
-        stage.declare(replace(QUICK, maturity_s=float(HOUR_S), promotion="manual"))
+        stage.declare(replace(QUICK, maturity_s=float(HOUR_S), promotion="one"))
         stage.champion(logistic(WEAK))
         challenger = stage.challenger(logistic(TRUTH))
         stage.clock(0)

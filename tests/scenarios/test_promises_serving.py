@@ -93,7 +93,7 @@ def _failed_by_their_own_doing(account: MirrorCount, n: int, reason: str, n_guil
 def test_promise_3_no_mirror_is_lost_silently(tmp_path: Path) -> None:
     """Challengers come, go, are promoted and rolled back under load; every row of their generations has its status."""
     with staged(tmp_path / "store", source="server") as stage:
-        stage.declare(Policy(promotion="manual"))
+        stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
         first, second = stage.version(logistic(LEFT)), stage.version(hostile("raises"))
         with serving(stage.folder, shadow__batch_rows=16) as serve, under_load(serve.url) as load:
@@ -131,7 +131,7 @@ def _all_given(stage: Stage, version: int) -> bool:
 
 def test_promise_6_a_change_of_champion_fails_no_request_reaches_every_worker_and_is_undone(tmp_path: Path) -> None:
     with staged(tmp_path / "store", source="server") as stage:
-        stage.declare(Policy(promotion="manual"))
+        stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
         challenger = stage.challenger(logistic(TRUTH))
         with serving(stage.folder, server__workers=2) as serve:

@@ -117,7 +117,7 @@ def test_a_decision_upon_a_generation_that_has_passed_changes_nothing(server: Ru
         for stale in ("1", '"1"', '"3"', '"999999999999999999"'):
             status, problem = change(server, played.name, what, body, stale)
             assert (status, problem["type"]) == (412, "urn:understudy:generation-moved")
-    policy = get(server, f"/admin/models/{played.name}/policy") | {"promotion": "manual"}
+    policy = get(server, f"/admin/models/{played.name}/policy") | {"promotion": "one"}
     stale_policy = server.http.put(f"/admin/models/{played.name}/policy", json=policy, headers={"if-match": '"1"'})
     assert stale_policy.status_code == 412
     assert server.registered() == before
@@ -148,7 +148,7 @@ def test_what_the_roles_do_not_allow_is_a_conflict(server: Running, played: Made
 def test_another_policy_begins_another_reign_and_the_same_one_does_not(server: Running, played: Made) -> None:
     path = f"/admin/models/{played.name}/policy"
     policy = get(server, path)
-    manual = policy | {"promotion": "manual", "maturity_s": 60.0, "default_outcome": 0}
+    manual = policy | {"promotion": "one", "maturity_s": 60.0, "default_outcome": 0}
     for _ in range(2):
         put = server.http.put(path, json=manual)
         assert (put.status_code, put.json()) == (200, manual)
