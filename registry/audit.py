@@ -36,6 +36,11 @@ def canonical(document: Any) -> str:
     return msgspec.json.encode(document, order="deterministic").decode()
 
 
+def digest_of_text(document: str) -> str:
+    """What the audit holds of a document that is stored elsewhere: `sha256:` and 64 hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(document.encode()).hexdigest()
+
+
 def link(
     previous_hash: str, seq: int, at: datetime, principal: str, action: str, model: str, detail: dict[str, Any]
 ) -> str:

@@ -8,12 +8,12 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from registry.artifacts import digest_of
-from registry.audit import append, canonical
-from registry.errors import ArtifactRefused, ModelExists, SchemaRefused, UnknownModel
+from registry.audit import append, canonical, digest_of_text
+from registry.errors import ArtifactRefused, ModelExists, ModelInUse, SchemaRefused, UnknownModel
 from registry.lookup import find_model, find_version
 from registry.rows import to_version
 from registry.schemas import check_extension, check_policy
-from registry.tables import models, schemas, versions
+from registry.tables import evidence, models, proposals, schemas, versions
 from registry.types import InputSchema, Model, Policy, Principal, Signature, Task, TrainingReport, Version
 
 
@@ -55,6 +55,17 @@ def extend(connection: Connection, name: str, schema: InputSchema, by: Principal
     return find_model(connection, name)
 
 
+def withdraw(connection: Connection, name: str, reason: str, by: Principal, at: datetime) -> None:
+    """Deletes a model that never had a version, and what was declared of it; raises ModelInUse."""
+    find_model(connection, name)
+    if connection.scalar(select(func.count()).select_from(versions).where(versions.c.model == name)):
+        raise ModelInUse(name)
+    for table in (proposals, evidence, schemas):
+        connection.execute(table.delete().where(table.c.model == name))
+    connection.execute(models.delete().where(models.c.name == name))
+    append(connection, at=at, by=by, action="delete_model", model=name, detail={"reason": reason})
+
+
 def insert_version(
     connection: Connection,
     model: str,
@@ -90,6 +101,9 @@ def insert_version(
         )
     )
     detail = {"version": latest + 1, "digest": digest, "n_bytes": len(model_bytes)}
+    detail |= {"signature_digest": digest_of_text(canonical(signature))}
+    if training is not None:
+        detail |= {"training_digest": digest_of_text(canonical(training))}
     append(connection, at=at, by=by, action="add_version", model=model, detail=detail)
     return find_version(connection, model, latest + 1)
 

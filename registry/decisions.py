@@ -8,7 +8,6 @@ The write lock is held from before the read, so that of two who decide upon one 
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from registry import roles
-from registry.audit import append, canonical
+from registry import bars, roles
+from registry.audit import append, canonical, digest_of_text
+from registry.consent import check_promoter
 from registry.errors import GenerationMoved, NoChampion, TransitionRefused
 from registry.lookup import find_lineup, find_model, find_version
 from registry.tables import decisions, lineups, models, reigns
@@ -33,6 +33,15 @@ class Grounds(msgspec.Struct, frozen=True):
     expected_generation: int | None = None
     evidence: dict[str, Any] | None = None
     cursors: dict[str, Any] | None = None
+    hashes: dict[str, str] | None = None
+    proposal: int | None = None
+    """Of the one that is approved by this."""
+
+    @property
+    def documents(self) -> dict[str, str | None]:
+        """What was known, as it is stored."""
+        known = {"evidence": self.evidence, "cursors": self.cursors, "hashes": self.hashes}
+        return {name: None if document is None else canonical(document) for name, document in known.items()}
 
 
 def appoint(connection: Connection, model: str, version: int, grounds: Grounds) -> Lineup:
@@ -46,7 +55,7 @@ def appoint(connection: Connection, model: str, version: int, grounds: Grounds) 
         lineup = find_lineup(connection, model)
     except NoChampion:
         return _write(connection, "register", version, None, roles.first(model, version), grounds)
-    _check_generation(lineup, grounds)
+    check_generation(model, lineup.generation, grounds.expected_generation)
     return lineup if lineup.champion == version else roles.after("register", version, lineup)
 
 
@@ -56,26 +65,46 @@ def change(connection: Connection, event: roles.Event, model: str, version: int,
     Raises:
         GenerationMoved: the grounds name another generation than the one of now.
         TransitionRefused: the role of the version does not allow it.
+        VersionBarred: it was rolled back, and may not play.
     """
     find_version(connection, model, version)
     lineup = find_lineup(connection, model)
-    _check_generation(lineup, grounds)
+    check_generation(model, lineup.generation, grounds.expected_generation)
+    if event in ("enlist", "promote"):
+        bars.check(connection, model, version)
     return _write(connection, event, version, lineup, roles.after(event, version, lineup), grounds)
 
 
+def promote(connection: Connection, model: str, version: int, grounds: Grounds) -> Lineup:
+    """As `change`, by somebody alone.
+
+    Raises:
+        ApprovalNeeded: the terms want somebody else to agree.
+        RuleRests: the rule decides, too soon after a rollback.
+    """
+    find_version(connection, model, version)
+    declared, lineup = find_model(connection, model), find_lineup(connection, model)
+    check_generation(model, lineup.generation, grounds.expected_generation)
+    check_promoter(model, version, declared.policy, grounds.by)
+    bars.check_rested(connection, declared, grounds.by, grounds.at)
+    return change(connection, "promote", model, version, grounds)
+
+
 def rollback(connection: Connection, model: str, grounds: Grounds) -> Lineup:
-    """The deposed champion answers again.
+    """The deposed champion answers again; what had taken its place is barred.
 
     Raises:
         TransitionRefused: none was deposed, or it was retired since.
     """
     lineup = find_lineup(connection, model)
-    _check_generation(lineup, grounds)
+    check_generation(model, lineup.generation, grounds.expected_generation)
     if lineup.previous is None:
         raise TransitionRefused(
             f"cannot roll back '{model}': no previous champion is kept since version {lineup.champion}"
         )
-    return change(connection, "rollback", model, lineup.previous, grounds)
+    after = change(connection, "rollback", model, lineup.previous, grounds)
+    bars.set_up(connection, lineup, after)
+    return after
 
 
 def new_terms(connection: Connection, model: str, policy: Policy, grounds: Grounds) -> None:
@@ -89,10 +118,10 @@ def new_terms(connection: Connection, model: str, policy: Policy, grounds: Groun
     if find_model(connection, model).policy == policy:
         return
     connection.execute(models.update().where(models.c.name == model).values(policy=canonical(policy)))
-    detail: dict[str, Any] = {"policy": policy, "to_generation": None}
+    detail: dict[str, Any] = {"policy": policy, "to_generation": None} | _by_proposal(grounds)
     with suppress(NoChampion):
         lineup = find_lineup(connection, model)
-        _check_generation(lineup, grounds)
+        check_generation(model, lineup.generation, grounds.expected_generation)
         since = _no_earlier(lineup, grounds.at)
         later = msgspec.structs.replace(lineup, generation=lineup.generation + 1, since=since)
         _insert_lineup(connection, later)
@@ -109,13 +138,12 @@ def _write(
     _insert_lineup(connection, after)
     if before is None or before.champion != after.champion:
         _begin_reign(connection, after)
-    evidence = None if grounds.evidence is None else canonical(grounds.evidence)
-    cursors = None if grounds.cursors is None else canonical(grounds.cursors)
+    documents = grounds.documents
     connection.execute(
         decisions.insert().values(
             model=after.model, to_generation=after.generation, kind=event, version=version,
             from_generation=from_generation, principal=grounds.by.name, reason=grounds.reason, at=after.since,
-            evidence=evidence, cursors=cursors,
+            proposal=grounds.proposal, **documents,
         )
     )  # fmt: skip
     # the audit holds digests of the documents: whoever edits them in the decision breaks the chain too
@@ -125,16 +153,20 @@ def _write(
         "to_generation": after.generation,
         "reason": grounds.reason,
     }
-    for name, document in (("evidence", evidence), ("cursors", cursors)):
-        if document is not None:
-            detail[f"{name}_digest"] = "sha256:" + hashlib.sha256(document.encode()).hexdigest()
+    detail |= _by_proposal(grounds)
+    detail |= {f"{name}_digest": digest_of_text(text) for name, text in documents.items() if text is not None}
     append(connection, at=grounds.at, by=grounds.by, action=event, model=after.model, detail=detail)
     return after
 
 
-def _check_generation(lineup: Lineup, grounds: Grounds) -> None:
-    if grounds.expected_generation not in (None, lineup.generation):
-        raise GenerationMoved(lineup.model, grounds.expected_generation, lineup.generation)
+def check_generation(model: str, generation: int, expected: int | None) -> None:
+    """Refuses what was decided upon another generation than that of now; raises GenerationMoved."""
+    if expected not in (None, generation):
+        raise GenerationMoved(model, expected, generation)
+
+
+def _by_proposal(grounds: Grounds) -> dict[str, int]:
+    return {} if grounds.proposal is None else {"proposal": grounds.proposal}
 
 
 def _no_earlier(before: Lineup | None, at: datetime) -> datetime:

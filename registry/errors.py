@@ -9,6 +9,7 @@
     ├── NoChampion              the model exists, but nothing was ever registered as its champion
     ├── NoChampionYet           the model had no champion at the moment that was asked about
     ├── ModelExists             the name is taken, by a model with another schema or task
+    ├── ModelInUse              it has versions, and cannot be deleted
     ├── SchemaRefused           the input schema contradicts itself
     ├── ArtifactRefused         the bytes are not a model that may be loaded here; says why in one sentence
     ├── ArtifactDamaged         the stored bytes no longer match their digest
@@ -22,7 +23,6 @@
     │   └── ChildOutOfMemory        it needed more memory than it may have
     ├── TransitionRefused       the roles do not allow it (promote a retired version, retire the champion)
     ├── VersionBarred           a rollback deposed it, and nobody has lifted the bar
-    ├── NotBarred               there is no bar to lift
     ├── RuleRests               the rule may not promote by itself so soon after a rollback
     ├── ApprovalNeeded          the terms want somebody else to agree first; says what to do
     ├── ApproverRefused         whoever agrees may not be the one who does
@@ -115,6 +115,14 @@ class ModelExists(RegistryError):
         super().__init__(f"model '{model}' exists already with another {what}")
 
 
+class ModelInUse(RegistryError):
+    """A model that has versions is kept for ever."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(f"model '{model}' has versions, and what answered is kept for ever: it cannot be deleted")
+
+
 class SchemaRefused(RegistryError):
     """An input schema that cannot be meant."""
 
@@ -198,14 +206,6 @@ class VersionBarred(RegistryError):
             f"version {version} of '{model}' is barred, as it was rolled back in generation {generation}: "
             f"a person can lift the bar with a reason (understudy lift-bar {model} {version} --reason …)"
         )
-
-
-class NotBarred(RegistryError):
-    """The version is not barred."""
-
-    def __init__(self, model: str, version: int) -> None:
-        self.model, self.version = model, version
-        super().__init__(f"version {version} of '{model}' is not barred")
 
 
 class RuleRests(RegistryError):

@@ -23,12 +23,10 @@ from registry.database import Database
 from registry.errors import KeyRefused, UnknownKey
 from registry.rows import to_key
 from registry.tables import api_keys, models
-from registry.types import SCOPES, ApiKey, Principal, Scope
+from registry.types import LOCAL_OPERATOR, RULE, SCOPES, ApiKey, Principal, Scope
 
 N_ID_BYTES, N_SECRET_BYTES = 7, 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
-_OURS = (Principal.local_operator().name, Principal.the_rule().name)
-"""Who acts without a key: nobody else may be taken for them in the audit."""
 
 
 def digest_of_token(token: str) -> bytes:
@@ -136,7 +134,7 @@ def _checked_name(principal: str) -> str:
             "principal: expected 1 to 63 letters, digits, dots, dashes, underscores and @, with a letter or digit "
             f"first, got {principal!r:.80}"
         )
-    if principal in _OURS:
+    if principal in (LOCAL_OPERATOR, RULE):
         raise KeyRefused(f"principal: '{principal}' is who acts here without a key: choose another name")
     return principal
 

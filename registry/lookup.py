@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
+from registry.consent import Proposal
 from registry.errors import NoChampion, UnknownModel, UnknownProposal, UnknownVersion
 from registry.rows import to_lineup, to_model, to_proposal, to_version
-from registry.tables import bars, decisions, lineups, models, proposals, schemas, versions
-from registry.types import Lineup, Model, Proposal, Version
+from registry.tables import lineups, models, proposals, schemas, versions
+from registry.types import Lineup, Model, Version
 
 
 def model_query() -> Select[*tuple[Any, ...]]:
@@ -62,16 +62,3 @@ def find_proposal(connection: Connection, model: str, number: int) -> Proposal:
     if row is None:
         raise UnknownProposal(model, number)
     return to_proposal(row, generation)
-
-
-def is_barred(connection: Connection, model: str, version: int) -> bool:
-    """Whether a rollback deposed it, and nobody has lifted that bar."""
-    key = (bars.c.model == model) & (bars.c.version == version) & bars.c.lifted_at.is_(None)
-    return connection.execute(select(bars.c.version).where(key).limit(1)).first() is not None
-
-
-def rest_of(connection: Connection, model: Model) -> datetime | None:
-    """Until when the rule promotes nothing of this model by itself; None where it was never rolled back."""
-    query = select(decisions.c.at).where(decisions.c.model == model.name, decisions.c.kind == "rollback")
-    last: datetime | None = connection.scalar(query.order_by(decisions.c.to_generation.desc()).limit(1))
-    return None if last is None else last + timedelta(seconds=model.policy.rest_s)

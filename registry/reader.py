@@ -8,11 +8,12 @@ from typing import Any, Self
 
 from sqlalchemy import select
 
-from registry import derived, tables
+from registry import bars, derived, tables
 from registry.artifacts import ArtifactStore
+from registry.consent import Bar, Proposal
 from registry.database import Database
 from registry.errors import NoChampion, NoChampionYet, UnknownGeneration
-from registry.lookup import find_lineup, find_model, find_proposal, find_version, generation_of, model_query, rest_of
+from registry.lookup import find_lineup, find_model, find_proposal, find_version, generation_of, model_query
 from registry.rows import (
     to_audit_row,
     to_bar,
@@ -24,7 +25,7 @@ from registry.rows import (
     to_schema,
     to_version,
 )
-from registry.types import AuditRow, Bar, ClosedBucket, Decision, InputSchema, Lineup, Model, Proposal, Reign, Version
+from registry.types import AuditRow, ClosedBucket, Decision, InputSchema, Lineup, Model, Reign, Version
 
 
 class RegistryReader:
@@ -184,10 +185,14 @@ class RegistryReader:
             find_model(connection, model)
             return [to_bar(row) for row in connection.execute(query)]
 
+    def barred(self, model: str) -> frozenset[int]:
+        """The versions that may not play, because a rollback deposed them; raises UnknownModel."""
+        return frozenset(bar.version for bar in self.bars(model) if bar.lifted_at is None)
+
     def rests_until(self, model: str) -> datetime | None:
         """Until when the rule promotes nothing of itself, after the last rollback; None where there never was one."""
         with self._database.read() as connection:
-            return rest_of(connection, find_model(connection, model))
+            return bars.rests_until(connection, find_model(connection, model))
 
     def audit(self, model: str | None = None, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
         """Lines of the audit in order, from the one that follows number `after`; `model` keeps those of one model.

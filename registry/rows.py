@@ -7,18 +7,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from registry.consent import Bar, Proposal
 from registry.policy import policy_of
 from registry.types import (
     ApiKey,
     AuditRow,
-    Bar,
     ClosedBucket,
     Decision,
     Feature,
     InputSchema,
     Lineup,
     Model,
-    Proposal,
     Reign,
     Scope,
     Signature,

@@ -1,6 +1,10 @@
 """The registry: what exists, who plays, who decided. Every call that changes something is one transaction.
 
-    registry.db     models, versions, lineups, reigns, decisions, keys, audit: `tables`
+    Registry        what exists, and what is derived: here
+    Decider         who plays, under which terms, with whose consent
+    RegistryReader  what is known, without changing it
+
+    registry.db     models, versions, lineups, reigns, decisions, proposals, keys, audit: `tables`
     artifacts/      the bytes of versions, by digest: `artifacts`
 
 Any number of processes open the same store. Calls are synchronous, may be made from any thread, and take some
@@ -18,17 +22,15 @@ from registry import audit, catalogue, decisions, derived
 from registry.admission import AdmissionLimits, admit
 from registry.artifacts import ArtifactStore, digest_of
 from registry.database import Database
-from registry.decisions import Grounds
+from registry.decider import Decider
 from registry.errors import ArtifactRefused
 from registry.keys import Keys
 from registry.lookup import find_lineup, find_model
-from registry.reader import RegistryReader
 from registry.schemas import check_name, check_schema
 from registry.types import (
     AuditRow,
     ClosedBucket,
     InputSchema,
-    Lineup,
     Model,
     Policy,
     Principal,
@@ -39,12 +41,11 @@ from registry.types import (
 )
 
 
-class Registry(RegistryReader):
+class Registry(Decider):
     """Facts about models, kept in a folder, and how they change."""
 
     def __init__(self, database: Database, artifacts: ArtifactStore, now: Callable[[], datetime]) -> None:
-        super().__init__(database, artifacts)
-        self._now = now
+        super().__init__(database, artifacts, now)
         self.keys = Keys(database, now)
 
     @classmethod
@@ -95,16 +96,14 @@ class Registry(RegistryReader):
         with self._database.change() as connection:
             return catalogue.extend(connection, model, schema, by, self._now())
 
-    def set_policy(self, name: str, policy: Policy, *, by: Principal, expected_generation: int | None = None) -> Model:
-        """Gives a model other terms. Where it has a champion, a new generation and with it a new reign begin.
+    def delete_model(self, name: str, *, reason: str, by: Principal) -> None:
+        """Takes back the declaration of a model that never had a version: its name is free again.
 
         Raises:
-            GenerationMoved, SchemaRefused: the lineup has moved on; or the model cannot have these terms.
+            ModelInUse: it has versions, and they are kept for ever.
         """
         with self._database.change() as connection:
-            catalogue.check_terms(connection, name, policy)
-            decisions.new_terms(connection, name, policy, Grounds(by, "", self._now(), expected_generation))
-            return find_model(connection, name)
+            catalogue.withdraw(connection, name, reason, by, self._now())
 
     def add_version(
         self,
@@ -161,7 +160,7 @@ class Registry(RegistryReader):
             self.record("refuse_version", by=by, model=model, detail=detail)
             raise
         self._artifacts.put(model_bytes)
-        grounds, signature = Grounds(by, reason, self._now()), admitted.signature
+        grounds, signature = self._grounds(by, reason), admitted.signature
         with self._database.change() as connection:
             version = catalogue.insert_version(connection, model, model_bytes, signature, training, by, grounds.at)
             if as_ == "champion":
@@ -169,90 +168,6 @@ class Registry(RegistryReader):
             elif find_lineup(connection, model).role(version.number) != "challenger":
                 decisions.change(connection, "enlist", model, version.number, grounds)
             return version
-
-    def appoint(self, model: str, version: int, *, reason: str, by: Principal) -> Lineup:
-        """Makes a version the first champion of its model: generation 1, reign 1.
-
-        Raises:
-            TransitionRefused: the model has another champion: enlist a challenger and promote it.
-        """
-        with self._database.change() as connection:
-            return decisions.appoint(connection, model, version, Grounds(by, reason, self._now()))
-
-    def enlist(
-        self, model: str, version: int, *, reason: str, by: Principal, expected_generation: int | None = None
-    ) -> Lineup:
-        """Makes a retired version a challenger.
-
-        Raises:
-            TransitionRefused: it is not retired.
-            GenerationMoved: the lineup is not at `expected_generation` any more.
-        """
-        grounds = Grounds(by, reason, self._now(), expected_generation)
-        with self._database.change() as connection:
-            return decisions.change(connection, "enlist", model, version, grounds)
-
-    def promote(
-        self,
-        model: str,
-        version: int,
-        *,
-        reason: str,
-        by: Principal,
-        expected_generation: int | None = None,
-        evidence: dict[str, Any] | None = None,
-        cursors: dict[str, Any] | None = None,
-    ) -> Lineup:
-        """Makes a challenger champion: generation, reign, decision with its evidence, audit row, all or none.
-
-        Raises:
-            TransitionRefused: the version is not a challenger.
-            GenerationMoved: the lineup is not at `expected_generation` any more.
-        """
-        grounds = Grounds(by, reason, self._now(), expected_generation, evidence, cursors)
-        with self._database.change() as connection:
-            return decisions.change(connection, "promote", model, version, grounds)
-
-    def rollback(
-        self,
-        model: str,
-        *,
-        reason: str,
-        by: Principal,
-        expected_generation: int | None = None,
-        evidence: dict[str, Any] | None = None,
-        cursors: dict[str, Any] | None = None,
-    ) -> Lineup:
-        """Gives the deposed champion its place back; what had taken it is retired.
-
-        Raises:
-            TransitionRefused: there is no previous champion.
-            GenerationMoved: the lineup is not at `expected_generation` any more.
-        """
-        grounds = Grounds(by, reason, self._now(), expected_generation, evidence, cursors)
-        with self._database.change() as connection:
-            return decisions.rollback(connection, model, grounds)
-
-    def retire(
-        self,
-        model: str,
-        version: int,
-        *,
-        reason: str,
-        by: Principal,
-        expected_generation: int | None = None,
-        evidence: dict[str, Any] | None = None,
-        cursors: dict[str, Any] | None = None,
-    ) -> Lineup:
-        """Takes a challenger or the previous champion out of play.
-
-        Raises:
-            TransitionRefused: the version is champion, or retired already.
-            GenerationMoved: the lineup is not at `expected_generation` any more.
-        """
-        grounds = Grounds(by, reason, self._now(), expected_generation, evidence, cursors)
-        with self._database.change() as connection:
-            return decisions.change(connection, "retire", model, version, grounds)
 
     def record(self, action: str, *, by: Principal, model: str = "", detail: dict[str, Any]) -> AuditRow:
         """Adds a line to the audit for what happens outside of the registry: erasures, refused uploads."""

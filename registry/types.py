@@ -25,6 +25,8 @@ Role = Literal["champion", "challenger", "previous", "retired"]
 Scalar = float | int | str | bool
 Scope = Literal["predict", "outcome", "read", "operate", "approve", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+LOCAL_OPERATOR, RULE = "local-operator", "rule"
+"""Who acts without a key: nobody else may be taken for them in the audit."""
 
 ModelName = Annotated[
     str,
@@ -45,6 +47,11 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[Scope] = frozenset()
     models: frozenset[str] | None = None
 
+    @property
+    def is_the_rule(self) -> bool:
+        """Whether it is the rule, and no person."""
+        return self.name == RULE
+
     def may(self, scope: Scope, model: str | None) -> bool:
         """Whether it may do this to that model (None: to what concerns no single one); `admin` is every scope."""
         return (scope in self.scopes or "admin" in self.scopes) and (self.models is None or model in self.models)
@@ -52,12 +59,12 @@ class Principal(Struct, frozen=True):
     @classmethod
     def local_operator(cls) -> Principal:
         """Whoever reaches the machine itself."""
-        return cls("local-operator", frozenset({"admin"}))
+        return cls(LOCAL_OPERATOR, frozenset({"admin"}))
 
     @classmethod
     def the_rule(cls) -> Principal:
         """The promotion rule acting by itself, under the model's policy."""
-        return cls("rule")
+        return cls(RULE)
 
 
 class ApiKey(Struct, frozen=True):
@@ -248,44 +255,6 @@ class Decision(Struct, frozen=True):
     cursors: dict[str, Any] | None = None
     hashes: dict[str, str] | None = None
     proposal: int | None = None
-
-
-class Proposal(Struct, frozen=True):
-    """What somebody asks others to agree to, upon one generation: to promote a version, or to change the terms.
-
-    `digest` covers all of it and the artifact of the version: who approves names it, and so agrees to nothing else.
-    An open one is `stale` once the lineup has moved on from `generation` (0: before the first champion).
-    """
-
-    model: str
-    number: int
-    kind: Literal["promote", "policy"]
-    version: int | None
-    policy: Policy | None
-    generation: int
-    by: str
-    reason: str
-    at: datetime
-    digest: str
-    evidence: dict[str, Any] | None = None
-    cursors: dict[str, Any] | None = None
-    hashes: dict[str, str] | None = None
-    state: Literal["open", "stale", "approved", "rejected"] = "open"
-    closed_by: str | None = None
-    closed_reason: str | None = None
-    closed_at: datetime | None = None
-
-
-class Bar(Struct, frozen=True):
-    """A version that the rollback to `generation` deposed plays no more, unless a person lifts the bar."""
-
-    model: str
-    version: int
-    generation: int
-    at: datetime
-    lifted_by: str | None = None
-    lifted_reason: str | None = None
-    lifted_at: datetime | None = None
 
 
 class AuditRow(Struct, frozen=True):

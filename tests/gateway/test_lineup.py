@@ -144,6 +144,7 @@ def test_readers_see_one_whole_snapshot_or_the_next_while_it_is_refreshed(stage:
         stage.lineups.refresh()
         stage.registry.rollback("m", reason="and back", by=ME)
         stage.lineups.refresh()
+        stage.registry.lift_bar("m", number, reason="to go on", by=ME)
         stage.registry.enlist("m", number, reason="again", by=ME)
         stage.lineups.refresh()
     stop.set()

@@ -102,6 +102,7 @@ def test_promise_3_no_mirror_is_lost_silently(tmp_path: Path) -> None:
                 for change, version in [("enlist", first), ("enlist", second), ("promote", first), ("rollback", None)]:
                     if change == "rollback":
                         stage.registry.rollback("m", reason="and back", by=ME)
+                        stage.registry.lift_bar("m", first, reason="to go on", by=ME)
                     else:
                         getattr(stage.registry, change)("m", version, reason="on the way", by=ME)
                     load.goes_on()
