@@ -9,11 +9,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Literal, Self
 from urllib.parse import quote
@@ -59,7 +56,9 @@ class Client:
     @classmethod
     def on_store(cls, settings: Settings) -> Self:
         """Work on a store in this process; nothing else needs to run."""
-        return cls("http://store", transport=_InProcess(settings))
+        from gateway.in_process import InProcess  # as slow as a server, and not needed to talk to one
+
+        return cls("http://store", transport=InProcess(settings))
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +137,61 @@ class Client:
     def enlist(self, model: str, version: int, reason: str, *, generation: int | None = None) -> dict[str, Any]:
         """Make a retired version a challenger again; returns the lineup."""
         return self._change(model, "challengers", {"version": version, "reason": reason}, generation)
+
+    def propose(
+        self, model: str, version: int | None, reason: str, *, policy: Mapping[str, Any] | None = None,
+        generation: int | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Ask others to promote a challenger, or (version None) to change the terms; returns the proposal."""
+        what = {"version": version} if policy is None else {"policy": policy}
+        return self._change(model, "proposals", what | {"reason": reason}, generation)
+
+    def approve(self, model: str, proposal: Mapping[str, Any], reason: str) -> dict[str, Any]:
+        """Agree to a proposal as it was read, and so make the change; returns it."""
+        agreed = {"digest": proposal["digest"], "reason": reason}
+        return self._json(
+            "POST", _path("admin", "models", model, "proposals", str(proposal["number"]), "approve"), agreed
+        )
+
+    def reject(self, model: str, number: int, reason: str) -> dict[str, Any]:
+        """Refuse a proposal, for good; returns it."""
+        path = _path("admin", "models", model, "proposals", str(number), "reject")
+        return self._json("POST", path, {"reason": reason})
+
+    def proposals(self, model: str) -> list[dict[str, Any]]:
+        """What is or was proposed, oldest first."""
+        proposed: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "proposals"))
+        return proposed
+
+    def lift_bar(self, model: str, version: int, reason: str) -> dict[str, Any]:
+        """Let a version that was rolled back play again; returns the bar that was."""
+        return self._json(
+            "POST", _path("admin", "models", model, "bars", "lift"), {"version": version, "reason": reason}
+        )
+
+    def bars(self, model: str) -> dict[str, Any]:
+        """The versions that were rolled back, and until when the rule rests."""
+        return self._json("GET", _path("admin", "models", model, "bars"))
+
+    def lineup(self, model: str, *, at: datetime | None = None, generation: int | None = None) -> dict[str, Any]:
+        """Who plays now; or who played at a moment, or in a generation."""
+        asked = {"at": None if at is None else at.isoformat(), "generation": generation}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return self._json("GET", _path("admin", "models", model, "lineup"), params=params)
+
+    def delete_model(self, model: str, reason: str) -> None:
+        """Take back the declaration of a model that never had a version."""
+        self._json("DELETE", _path("admin", "models", model), {"reason": reason})
+
+    def audit(self, model: str | None = None, *, after: int = 0, limit: int = 1_000) -> list[dict[str, Any]]:
+        """Lines of the audit, oldest first, from the one after `after`."""
+        params = {"after": after, "limit": limit} | ({} if model is None else {"model": model})
+        lines: list[dict[str, Any]] = self._decoded("GET", "/admin/audit", params=params)
+        return lines
+
+    def verify_audit(self, head: str | None = None) -> dict[str, Any]:
+        """Whether the audit is whole and the registry what it says: `{"n_lines", "head", "faults"}`."""
+        return self._json("GET", "/admin/audit/verify", params={} if head is None else {"head": head})
 
     def evidence(self, model: str) -> dict[str, Any]:
         """What is known of the challengers, and what is missing."""
@@ -232,50 +286,3 @@ def _problem(response: httpx.Response) -> ProblemError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         problem = {"error": f"HTTP {response.status_code}, without an explanation"}
     return ProblemError(response.status_code, problem)
-
-
-class _InProcess(httpx.BaseTransport):
-    """Runs the gateway's application on a store, in a thread with an event loop of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        from gateway.app import create_app  # as slow as a server, and not needed to talk to one
-
-        app: Any = create_app(settings, serves=False)
-        self._closed = asyncio.Event()
-        opened: Future[asyncio.AbstractEventLoop] = Future()
-        # `run` ends with the threads of its loop; a daemon, so that Ctrl-C while it opens waits for nobody
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live(app, opened)), daemon=True)
-        self._thread.start()
-        try:
-            self._loop = opened.result()
-        except Exception:
-            self._thread.join()
-            raise
-        self._transport = httpx.ASGITransport(app)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        async def answer() -> httpx.Response:
-            sent = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
-            response = await self._transport.handle_async_request(sent)
-            body = await response.aread()
-            return httpx.Response(response.status_code, headers=response.headers, content=body)
-
-        return asyncio.run_coroutine_threadsafe(answer(), self._loop).result()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._closed.set)
-        self._thread.join()
-
-    async def _live(self, app: Any, opened: Future[asyncio.AbstractEventLoop]) -> None:
-        """From the opening of the store to its closing, in one task, as cancel scopes want it."""
-        try:
-            async with app.lifespan():
-                opened.set_result(asyncio.get_running_loop())
-                await self._closed.wait()
-        except BaseException as error:
-            if opened.done():
-                raise
-            cause = error
-            while isinstance(cause, BaseExceptionGroup):  # task groups wrap what went wrong
-                cause = cause.exceptions[0]
-            opened.set_exception(cause)

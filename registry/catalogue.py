@@ -31,7 +31,9 @@ def declare(
             )
         )
         _insert_schema(connection, name, schema, at)
-        detail = {"task": task, "schema_digest": schema.digest, "policy": policy}
+        detail = {
+            "task": task, "schema_digest": schema.digest, "schema_version": schema.version, "policy": policy,
+        }  # fmt: skip
         append(connection, at=at, by=by, action="create_model", model=name, detail=detail)
         return find_model(connection, name)
     if there.schema.digest != schema.digest:

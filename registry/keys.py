@@ -18,7 +18,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, select
 
-from registry.audit import append
+from registry.audit import append, digest_of_text
 from registry.database import Database
 from registry.errors import KeyRefused, UnknownKey
 from registry.rows import to_key
@@ -73,6 +73,7 @@ class Keys:
             "scopes": key.scopes,
             "models": named,
             "expires_at": expires_at,
+            "token_digest": digest_of_text(digest_of_token(token).hex()),
         }
         with self._database.change() as connection:
             _check_models(connection, named)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sqlalchemy import select
 
-from registry import bars, derived, tables
+from registry import bars, derived, tables, verification
 from registry.artifacts import ArtifactStore
 from registry.consent import Bar, Proposal
 from registry.database import Database
@@ -26,6 +26,7 @@ from registry.rows import (
     to_version,
 )
 from registry.types import AuditRow, ClosedBucket, Decision, InputSchema, Lineup, Model, Reign, Version
+from registry.verification import Verified
 
 
 class RegistryReader:
@@ -204,6 +205,11 @@ class RegistryReader:
             query = query.where(tables.audit.c.model == model)
         with self._database.read() as connection:
             return [to_audit_row(row) for row in connection.execute(query)]
+
+    def verified(self, head: str | None = None) -> Verified:
+        """Whether the audit is whole, and everything it speaks of is as it says; `head` is a hash kept elsewhere."""
+        with self._database.read() as connection:
+            return verification.verified(connection, head)
 
     def clock(self) -> datetime | None:
         """What the caller's clock shows, None while it was never set."""

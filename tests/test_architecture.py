@@ -61,7 +61,7 @@ THEIRS = {
     ],
     "click": ["gateway/cli/options.py", "gateway/cli/serve.py"],
     "google": ["registry/inspection.py"],
-    "httpx": ["gateway/client.py"],
+    "httpx": ["gateway/client.py", "gateway/in_process.py"],
     "httptools": ["gateway/connection.py"],
     "litestar": ["gateway/app.py", "gateway/routes/*"],
     "msgspec": ["*"],

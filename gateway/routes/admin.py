@@ -14,7 +14,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
-from litestar import Request, post, put
+from litestar import Request, delete, post, put
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta, Struct
 
@@ -98,7 +98,13 @@ def expected_generation(request: AnyRequest) -> int | None:
     return int(text.strip('"'))
 
 
-@post("/admin/models", status_code=201, summary="Declare a model: its name, task and input schema", scope="operate")
+@post(
+    "/admin/models",
+    status_code=201,
+    summary="Declare a model: its name, task and input schema",
+    scope="operate",
+    takes=NewModel,
+)
 async def create_model(request: AnyRequest, parts: Using) -> dict[str, Any]:
     """The same declaration again changes nothing."""
     new = await body_of(request, NewModel)
@@ -110,11 +116,27 @@ async def create_model(request: AnyRequest, parts: Using) -> dict[str, Any]:
     return await overview.document_of(new.name, parts)
 
 
+@delete(
+    "/admin/models/{model:str}",
+    status_code=200,
+    summary="Take back a declaration: a model that never had a version",
+    scope="operate",
+    takes=Because,
+)
+async def delete_model(model: FromPath[str], request: AnyRequest, parts: Using) -> dict[str, str]:
+    """`{"reason"}` → its name, which is free again."""
+    why = await body_of(request, Because)
+    withdraw = partial(parts.registry.delete_model, model, reason=why.reason, by=ticket_of(request).principal)
+    await changed(parts, withdraw)
+    return {"deleted": model}
+
+
 @post(
     "/admin/models/{model:str}/versions",
     status_code=201,
     summary="Upload a version: raw ONNX bytes",
     scope="operate",
+    takes=bytes,
     request_max_body_size=None,  # its own limit, server.max_model_bytes, is held below
 )
 async def upload_version(
@@ -168,19 +190,32 @@ def _label(text: str) -> int | str:
     status_code=200,
     summary="Make a version a challenger again",
     scope="operate",
+    takes=Change,
 )
 async def enlist(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.enlist)
 
 
-@post("/admin/models/{model:str}/promote", status_code=200, summary="Make a challenger the champion", scope="approve")
+@post(
+    "/admin/models/{model:str}/promote",
+    status_code=200,
+    summary="Make a challenger the champion",
+    scope="approve",
+    takes=Change,
+)
 async def promote(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.promote)
 
 
-@post("/admin/models/{model:str}/retire", status_code=200, summary="Take a challenger out of play", scope="operate")
+@post(
+    "/admin/models/{model:str}/retire",
+    status_code=200,
+    summary="Take a challenger out of play",
+    scope="operate",
+    takes=Change,
+)
 async def retire(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"version", "reason"}` → the lineup."""
     return await _by_version(model, request, parts, parts.registry.retire)
@@ -207,6 +242,7 @@ async def _by_version(model: str, request: AnyRequest, parts: Parts, change: Cal
     status_code=200,
     summary="Give the previous champion its place back",
     scope="approve",
+    takes=Because,
 )
 async def rollback(model: FromPath[str], request: AnyRequest, parts: Using) -> Lineup:
     """`{"reason"}` → the lineup."""
@@ -222,7 +258,13 @@ async def rollback(model: FromPath[str], request: AnyRequest, parts: Using) -> L
     return await changed(parts, undo)
 
 
-@put("/admin/models/{model:str}/policy", status_code=200, summary="Other terms: a new reign begins", scope="approve")
+@put(
+    "/admin/models/{model:str}/policy",
+    status_code=200,
+    summary="Other terms: a new reign begins",
+    scope="approve",
+    takes=Policy,
+)
 async def set_policy(model: FromPath[str], request: AnyRequest, parts: Using) -> Policy:
     """Evidence starts from zero, as it may not be judged by rules chosen after it was seen."""
     policy = await body_of(request, Policy)
@@ -233,7 +275,7 @@ async def set_policy(model: FromPath[str], request: AnyRequest, parts: Using) ->
     return (await changed(parts, put_it)).policy
 
 
-@post("/admin/clock", status_code=200, summary="Advance the caller's clock", scope="operate")
+@post("/admin/clock", status_code=200, summary="Advance the caller's clock", scope="operate", takes=Tick)
 async def set_clock(request: AnyRequest, parts: Using) -> dict[str, datetime]:
     """It never goes back (409); under the server's clock it is not the caller's to set (409)."""
     now = instant("now", (await body_of(request, Tick)).now)
@@ -248,4 +290,15 @@ async def set_clock(request: AnyRequest, parts: Using) -> dict[str, datetime]:
     return {"now": now}
 
 
-HANDLERS = [*overview.HANDLERS, create_model, upload_version, enlist, promote, retire, rollback, set_policy, set_clock]
+HANDLERS = [
+    *overview.HANDLERS,
+    create_model,
+    delete_model,
+    upload_version,
+    enlist,
+    promote,
+    retire,
+    rollback,
+    set_policy,
+    set_clock,
+]

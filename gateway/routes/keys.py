@@ -44,6 +44,7 @@ async def list_keys(parts: Using) -> list[ApiKey]:
     scope="admin",
     status_code=201,
     summary="Issue a key",
+    takes=NewKey,
     cache_control=CacheControlHeader(no_store=True),
 )
 async def issue_key(request: AnyRequest, parts: Using) -> Issued:
@@ -58,7 +59,9 @@ async def issue_key(request: AnyRequest, parts: Using) -> Issued:
     return Issued(*await changed(parts, issue))
 
 
-@post("/admin/keys/{key_id:str}/revoke", scope="admin", status_code=200, summary="Revoke a key, for good")
+@post(
+    "/admin/keys/{key_id:str}/revoke", scope="admin", status_code=200, summary="Revoke a key, for good", takes=Because
+)
 async def revoke_key(key_id: FromPath[str], request: AnyRequest, parts: Using) -> ApiKey:
     """`{"reason"}` → the key; one that was revoked before stays as it is."""
     ticket = ticket_of(request)

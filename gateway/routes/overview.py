@@ -1,4 +1,4 @@
-"""The control plane as it stands, under `/admin`: models, versions, lineup, decisions, evidence, audit, clock."""
+"""The control plane as it stands, under `/admin`: models, versions, lineup, decisions, evidence, clock."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 from typing import Annotated, Any
 
 from litestar import get
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
+from gateway.errors import InvalidInput
 from gateway.routes.parts import Parts, Using
 from gateway.status import mirror_status
-from registry.types import InputSchema, Policy
+from gateway.wire.strict_json import instant
+from registry.types import InputSchema, Lineup, Policy
 
-Count = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
+Generation = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
 
 
 @get("/admin/models", summary="Every model, with who plays", scope="read")
@@ -88,6 +90,22 @@ async def list_decisions(model: FromPath[str], parts: Using) -> list[Any]:
     return await asyncio.to_thread(parts.registry.decisions, model)
 
 
+@get("/admin/models/{model:str}/lineup", summary="Who plays, or played at a moment or in a generation", scope="read")
+async def read_lineup(
+    model: FromPath[str], parts: Using, at: FromQuery[str | None] = None, generation: Generation | None = None
+) -> Lineup:
+    """Now; or with `at` at that moment, to the microsecond; or with `generation` in that one."""
+    registry = parts.registry
+    match at, generation:
+        case None, None:
+            return await asyncio.to_thread(registry.lineup, model)
+        case str(), None:
+            return await asyncio.to_thread(registry.lineup_at, model, instant("at", at))
+        case None, int():
+            return await asyncio.to_thread(registry.lineup_in, model, generation)
+    raise InvalidInput("expected either at or generation, got both")
+
+
 @get("/admin/models/{model:str}/schema", summary="The input schema", scope="read")
 async def read_schema(model: FromPath[str], parts: Using) -> InputSchema:
     """As requests are validated against it."""
@@ -100,12 +118,6 @@ async def read_policy(model: FromPath[str], parts: Using) -> Policy:
     return (await asyncio.to_thread(parts.registry.model, model)).policy
 
 
-@get("/admin/audit", summary="Who did what, each line chained to the line before", scope="read")
-async def read_audit(parts: Using, after: Count = 0, limit: Count = 1_000) -> list[Any]:
-    """Oldest first, from the line after `after`."""
-    return await asyncio.to_thread(lambda: parts.registry.audit(after=after, limit=limit))
-
-
 @get("/admin/clock", summary="What time it is, and whose time", scope="read")
 async def read_clock(parts: Using) -> dict[str, Any]:
     """None while the caller's clock was never set."""
@@ -114,6 +126,6 @@ async def read_clock(parts: Using) -> dict[str, Any]:
 
 
 HANDLERS = [
-    list_models, read_model, list_versions, read_evidence, list_decisions, read_schema, read_policy, read_audit,
+    list_models, read_model, list_versions, read_evidence, list_decisions, read_lineup, read_schema, read_policy,
     read_clock,
 ]  # fmt: skip
