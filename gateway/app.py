@@ -16,7 +16,6 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
 from gateway.backends import Stopwatch
 from gateway.clock import JournalClock, server_now_us
@@ -33,6 +32,7 @@ from gateway.predictor import Predictor
 from gateway.pulse import Pulse
 from gateway.randomness import HexDigits, Source
 from gateway.routes import admin, audit, door, health, keys, metrics, oip, outcomes, predict, proposals
+from gateway.routes.description import DescribedJson, DescribedYaml
 from gateway.routes.parts import Parts
 from gateway.routes.problems import HANDLERS
 from registry.store import Registry
@@ -157,7 +157,7 @@ def create_app(
             title="Understudy",
             version=VERSION,
             openapi_router=Router("/schema", route_handlers=[], opt={"scope": "open"}),
-            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
+            render_plugins=[DescribedJson(), DescribedYaml()],
         ),
         logging_config=None,
     )  # fmt: skip

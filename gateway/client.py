@@ -163,6 +163,10 @@ class Client:
         proposed: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "proposals"))
         return proposed
 
+    def proposal(self, model: str, number: int) -> dict[str, Any]:
+        """One proposal."""
+        return self._json("GET", _path("admin", "models", model, "proposals", str(number)))
+
     def lift_bar(self, model: str, version: int, reason: str) -> dict[str, Any]:
         """Let a version that was rolled back play again; returns the bar that was."""
         return self._json(

@@ -19,10 +19,16 @@ COMMANDS = {
     "promote": "models",
     "rollback": "models",
     "retire": "models",
+    "propose": "consent",
+    "proposals": "consent",
+    "approve": "consent",
+    "reject": "consent",
+    "lift-bar": "consent",
     "predict": "calls",
     "outcome": "calls",
     "wait": "calls",
     "keys": "keys",
+    "audit": "audit",
     "doctor": "doctor",
 }
 
@@ -38,7 +44,7 @@ class LazyGroup(click.RichGroup):
         """The command, from its file."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"gateway.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        command: click.Command = getattr(import_module(f"gateway.cli.{COMMANDS[cmd_name]}"), cmd_name.replace("-", "_"))
         return command
 
 

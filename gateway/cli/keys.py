@@ -7,9 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from gateway.cli.options import Target, on_target
-from gateway.errors import InvalidInput
-from gateway.wire.strict_json import instant
+from gateway.cli.options import Target, moment_option, on_target
 from registry.types import SCOPES
 
 
@@ -53,18 +51,13 @@ def _scopes(context: click.Context, option: click.Parameter, text: str) -> list[
     return scopes
 
 
-def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else instant("--expires", text)
-    except InvalidInput as refused:
-        raise click.UsageError(str(refused)) from None
-
-
 @keys.command()
 @click.argument("principal")
 @click.option("--scope", "scopes", required=True, callback=_scopes, help=f"What it may do, any of {','.join(SCOPES)}.")
 @click.option("--model", "models", callback=_listed, help="For these models only: a,b.  [default: every model]")
-@click.option("--expires", "expires_at", callback=_moment, help="When it ends: 2027-01-01T00:00:00Z.  [default: never]")
+@click.option(
+    "--expires", "expires_at", callback=moment_option, help="When it ends: 2027-01-01T00:00:00Z.  [default: never]"
+)
 @on_target
 def issue(
     principal: str, scopes: list[str], models: list[str] | None, expires_at: datetime | None, target: Target

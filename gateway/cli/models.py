@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import rich_click as click
 
-from gateway.cli.options import Target, on_target
+from gateway.cli.options import Target, moment_option, on_target
+from gateway.errors import ProblemError
 from registry.types import Feature
+
+if TYPE_CHECKING:
+    from gateway.client import Client
 
 MODEL = click.argument("model")
 REASON = click.option("--reason", required=True, help="Why; it stays in the audit.")
@@ -49,14 +54,31 @@ def register(
 
     It is loaded in a limited process first, and refused with one sentence if it should not be loaded.
     """
-    declared = _declared(features, schema)
+    declared, is_new = _declared(features, schema), False
     with target.client() as client:
         if declared is not None:
             if task is None:
                 raise click.UsageError("a new model needs --task binary, multiclass or regression")
+            is_new = _is_unknown(client, model)
             client.create_model(model, task, declared)
-        version = client.register(model, file.read_bytes(), role, score=score, classes=classes, reason=reason or None)
+        try:
+            version = client.register(
+                model, file.read_bytes(), role, score=score, classes=classes, reason=reason or None
+            )
+        except ProblemError:
+            if is_new:  # a name that was made for a file that was refused is free again
+                client.delete_model(model, f"its first version, {file.name}, was refused")
+            raise
     target.show(version, lambda: f"version {version['number']} of {model} is its {role}")
+
+
+def _is_unknown(client: Client, model: str) -> bool:
+    """Whether there certainly is no such model; a key that may not read cannot tell."""
+    try:
+        client.model(model)
+    except ProblemError as error:
+        return error.status == 404
+    return False
 
 
 def _declared(features: str | None, schema: Path | None) -> list[dict[str, Any]] | None:
@@ -77,13 +99,21 @@ def _declared(features: str | None, schema: Path | None) -> list[dict[str, Any]]
 
 @click.command()
 @click.argument("model", required=False)
+@click.option("--at", callback=moment_option, help="Who played then: 2026-11-26T12:00:00Z.  [default: now]")
 @on_target
 def status(
     model: str | None,
+    at: datetime | None,
     target: Target,
 ) -> None:
-    """Who plays, since when, and how the mirror stands."""
+    """Who plays, since when, and how the mirror stands; or, with --at, who played at that moment."""
+    if at is not None and model is None:
+        raise click.UsageError("expected a MODEL beside --at")
     with target.client() as client:
+        if at is not None and model is not None:
+            lineup = client.lineup(model, at=at)
+            target.show(lineup, lambda: f"{_lineup_text(lineup)} at {at.isoformat()}, since {lineup['since']}")
+            return
         documents = client.models() if model is None else [client.model(model)]
     result = documents if model is None else documents[0]
     target.show(result, lambda: "\n".join(map(_status, documents)) or "no models yet")

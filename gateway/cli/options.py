@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from click.exceptions import Exit
 from msgspec import Struct
 
 from gateway.config import Settings, key_of_environment, load
-from gateway.errors import GatewayError, ProblemError, SettingsRefused, Unreachable, sentence_of
+from gateway.errors import GatewayError, InvalidInput, ProblemError, SettingsRefused, Unreachable, sentence_of
 from gateway.logs import set_up
+from gateway.wire.strict_json import instant
 from registry.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -100,6 +102,14 @@ class Target(Struct, frozen=True):
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
         else:
             click.echo(text())
+
+
+def moment_option(_context: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+    """The callback of an option that is a moment with its zone."""
+    try:
+        return None if text is None else instant(option.opts[0], text)
+    except InvalidInput as refused:
+        raise click.UsageError(str(refused)) from None
 
 
 def json_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -18,6 +18,7 @@ from gateway.front import JSON, expect_json
 from gateway.lineup import Serving
 from gateway.routes.parts import Parts, Using, ticket_of
 from gateway.routes.predict import answered
+from gateway.wire.oip import Infer as SentInfer
 from gateway.wire.oip_answers import describe_inputs, describe_outputs
 
 PLATFORM = "onnx_onnxv1"
@@ -81,6 +82,7 @@ async def model_ready(model: FromPath[str], parts: Using, version: FromPath[str 
     status_code=200,
     summary="The champion's answer as tensors",
     scope="predict",
+    takes=SentInfer,
 )
 async def infer(
     model: FromPath[str], request: Request[Any, Any, Any], parts: Using, version: FromPath[str | None] = None

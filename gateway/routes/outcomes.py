@@ -9,6 +9,7 @@ from litestar.params import FromPath
 
 from gateway.front import JSON, expect_json
 from gateway.routes.parts import Using, ticket_of
+from gateway.wire.outcomes import SentOutcome
 from gateway.wire.own import encode
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -19,6 +20,7 @@ LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
     status_code=200,
     summary="What really happened, acknowledged once it is stored",
     scope="outcome",
+    takes=SentOutcome | list[SentOutcome],
 )
 async def take_outcomes(model: FromPath[str], request: Request[Any, Any, Any], parts: Using) -> Response[bytes]:
     """One outcome, a list, or one a line → how many were accepted, duplicate, corrected, early, unknown, rejected."""

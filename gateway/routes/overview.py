@@ -14,7 +14,7 @@ from gateway.status import mirror_status
 from gateway.wire.strict_json import instant
 from registry.types import InputSchema, Lineup, Policy
 
-Generation = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
+Generation = Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1)]
 
 
 @get("/admin/models", summary="Every model, with who plays", scope="read")
@@ -92,7 +92,7 @@ async def list_decisions(model: FromPath[str], parts: Using) -> list[Any]:
 
 @get("/admin/models/{model:str}/lineup", summary="Who plays, or played at a moment or in a generation", scope="read")
 async def read_lineup(
-    model: FromPath[str], parts: Using, at: FromQuery[str | None] = None, generation: Generation | None = None
+    model: FromPath[str], parts: Using, at: FromQuery[str | None] = None, generation: Generation = None
 ) -> Lineup:
     """Now; or with `at` at that moment, to the microsecond; or with `generation` in that one."""
     registry = parts.registry

@@ -11,6 +11,7 @@ from gateway.calls import Call, Predict
 from gateway.front import JSON, Ticket, expect_json
 from gateway.lookup import by_association, by_id
 from gateway.routes.parts import Parts, Using, ticket_of
+from gateway.wire.own import SentPrediction
 
 Row = Annotated[int, QueryParameter(ge=0, description="which row of the request")]
 
@@ -20,6 +21,7 @@ Row = Annotated[int, QueryParameter(ge=0, description="which row of the request"
     status_code=200,
     summary="The champion's answer, recorded before it is sent",
     scope="predict",
+    takes=SentPrediction,
 )
 async def predict(model: FromPath[str], request: Request[Any, Any, Any], parts: Using) -> Response[bytes]:
     """`{"inputs": {…}}` or a list of them → `{"prediction_id", "model", "version", "outputs"}`."""

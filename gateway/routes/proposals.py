@@ -43,6 +43,12 @@ async def list_proposals(model: FromPath[str], parts: Using) -> list[Proposal]:
     return await asyncio.to_thread(parts.registry.proposals, model)
 
 
+@get("/admin/models/{model:str}/proposals/{number:int}", summary="One proposal", scope="read")
+async def read_proposal(model: FromPath[str], number: FromPath[int], parts: Using) -> Proposal:
+    """With its evidence, and the digest that an approval names."""
+    return await asyncio.to_thread(parts.registry.proposal, model, number)
+
+
 @post(
     "/admin/models/{model:str}/proposals",
     status_code=201,
@@ -120,4 +126,4 @@ async def lift_bar(model: FromPath[str], request: AnyRequest, parts: Using) -> B
     return await changed(parts, lift)
 
 
-HANDLERS: list[Any] = [list_proposals, propose, approve, reject, list_bars, lift_bar]
+HANDLERS: list[Any] = [list_proposals, read_proposal, propose, approve, reject, list_bars, lift_bar]

@@ -17,7 +17,7 @@ from gateway.columns import Array, Columns, block_of, groups_of
 from gateway.errors import InvalidInput, TooManyRows
 from gateway.records import micros
 from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
-from registry.types import Dtype, Feature, InputSchema
+from registry.types import Dtype, Feature, InputSchema, Scalar
 
 _PYTHON: dict[Dtype, Any] = {"float32": float, "float64": float, "int64": Int64, "bool": bool, "string": str}
 FILL: dict[Dtype, Any] = {"float32": np.nan, "float64": np.nan, "string": ""}
@@ -49,6 +49,21 @@ class Asked(Struct, frozen=True):
         return None if self.said is None else self.said.predicted_at_us
 
 
+class SentFacts(Struct, kw_only=True):
+    """What may stand beside `inputs`: each one value, or a list of as many as there are rows."""
+
+    association_id: Name | list[Name | None] | UnsetType | None = UNSET
+    predicted_at: str | list[str] | UnsetType = UNSET
+    decision: Decision | list[Decision | None] | UnsetType | None = UNSET
+    propensity: float | list[float | None] | UnsetType | None = UNSET
+
+
+class SentPrediction(SentFacts, kw_only=True, forbid_unknown_fields=True):
+    """`POST /models/{m}/predict`, for any model: the names in `inputs` are those of its input schema."""
+
+    inputs: dict[str, Scalar | None] | list[dict[str, Scalar | None]]
+
+
 class RequestDecoder:
     """Decodes the bodies of one model's predictions under one input schema."""
 
@@ -61,13 +76,9 @@ class RequestDecoder:
         row = _row_type(self._features)
         body = msgspec.defstruct(
             "Body",
-            [
-                ("inputs", row | list[row]),  # type: ignore[valid-type]
-                ("association_id", Name | list[Name | None] | None | UnsetType, UNSET),
-                ("predicted_at", str | list[str] | UnsetType, UNSET),
-                ("decision", Decision | list[Decision | None] | None | UnsetType, UNSET),
-                ("propensity", float | list[float | None] | None | UnsetType, UNSET),
-            ],
+            [("inputs", row | list[row])],  # type: ignore[valid-type]
+            bases=(SentFacts,),
+            kw_only=True,
             forbid_unknown_fields=True,
         )
         self._decode = msgspec.json.Decoder(body).decode

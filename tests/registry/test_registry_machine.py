@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from registry.audit import verify
-from registry.errors import GenerationMoved, NoChampion, RegistryError, TransitionRefused
+from registry.errors import (
+    ApprovalNeeded,
+    ApproverRefused,
+    GenerationMoved,
+    NoChampion,
+    ProposalClosed,
+    ProposalDiffers,
+    ProposalRefused,
+    RegistryError,
+    TransitionRefused,
+    VersionBarred,
+)
 from registry.store import Registry
 from registry.types import (
     Feature,
@@ -34,6 +45,8 @@ SIGNATURE = Signature(
 )
 NAMES = st.sampled_from(["loans", "flights"])
 NUMBERS = st.integers(1, 5)
+PEOPLE = st.sampled_from([ME, Principal("ann"), Principal("bob")])
+TERMS = st.builds(Policy, promotion=st.sampled_from(["automatic", "one", "four_eyes"]), n_slots=st.integers(1, 2))
 
 
 class Expected:
@@ -47,6 +60,8 @@ class Expected:
         self.kinds: list[str] = []
         self.policy = Policy()
         self.closed: dict[tuple[int, int], bytes] = {}
+        self.barred: set[int] = set()
+        self.proposals: list[dict[str, Any]] = []
 
     def keep(self, kind: str | None) -> None:
         """Writes the roles of now as a generation, and a reign where it must begin one."""
@@ -61,6 +76,13 @@ class Expected:
             self.reigns.append((champion, len(self.history)))
         if kind is not None:
             self.kinds.append(kind)
+
+    def promoted(self, number: int) -> None:
+        """A challenger takes over."""
+        falls = {"champion": "previous", "previous": "retired"}
+        self.role.update({other: falls.get(has, has) for other, has in self.role.items()})
+        self.role[number] = "champion"
+        self.keep("promote")
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -99,7 +121,14 @@ class RegistryMachine(RuleBasedStateMachine):
         expected.role.setdefault(number, "retired")
         assert self.registry.add_version(name, content, SIGNATURE, by=ME).number == number
 
-    def change(self, name: str, allowed: bool, generation: int | None, call: Callable[[int | None], Lineup]) -> bool:
+    def change(
+        self,
+        name: str,
+        allowed: bool,
+        generation: int | None,
+        call: Callable[[int | None], Lineup],
+        otherwise: type[RegistryError] = TransitionRefused,
+    ) -> bool:
         """Makes the call and says whether it had to succeed, having seen it refused with the right error where not."""
         expected = self.models[name]
         now = len(expected.history)
@@ -108,7 +137,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if allowed and fits and now:
             assert call(generation).generation == now + 1
             return True
-        wanted = NoChampion if not now else TransitionRefused if fits else GenerationMoved
+        wanted = NoChampion if not now else otherwise if fits else GenerationMoved
         with pytest.raises(wanted):
             call(generation)
         assert self.registry.audit() == before
@@ -139,9 +168,10 @@ class RegistryMachine(RuleBasedStateMachine):
         role = self.models[name].role
         if self.change(
             name,
-            role[number] == "retired",
+            role[number] == "retired" and number not in self.models[name].barred,
             generation,
             lambda at: self.registry.enlist(name, number, reason="", by=ME, expected_generation=at),
+            VersionBarred if number in self.models[name].barred else TransitionRefused,
         ):
             role[number] = "challenger"
             self.models[name].keep("enlist")
@@ -153,16 +183,114 @@ class RegistryMachine(RuleBasedStateMachine):
         role = self.models[name].role
         if self.change(
             name,
-            role[number] == "challenger",
+            role[number] == "challenger" and self.models[name].policy.promotion != "four_eyes",
             generation,
             lambda at: self.registry.promote(
                 name, number, reason="r", by=ME, expected_generation=at, evidence={"version": number}
             ),
+            self.alone(name, number),
         ):
-            falls = {"champion": "previous", "previous": "retired"}
-            role.update({other: falls.get(has, has) for other, has in role.items()})
-            role[number] = "champion"
-            self.models[name].keep("promote")
+            self.models[name].promoted(number)
+
+    def alone(self, name: str, number: int) -> type[RegistryError]:
+        """Why nobody promotes it alone."""
+        expected = self.models[name]
+        if expected.policy.promotion == "four_eyes":
+            return ApprovalNeeded
+        return VersionBarred if number in expected.barred else TransitionRefused
+
+    @rule(name=NAMES, number=NUMBERS, by=PEOPLE)
+    def propose(self, name: str, number: int, by: Principal) -> None:
+        if not self.known(name, number) or not self.models[name].history:
+            return
+        expected = self.models[name]
+        now = len(expected.history)
+        asked = {"version": number, "generation": now, "by": by.name, "state": "open", "policy": None}
+        open_now = [each for each in expected.proposals if each["state"] == "open" and each["generation"] == now]
+        before = self.registry.audit()
+        if expected.role[number] != "challenger":
+            with pytest.raises(TransitionRefused):
+                self.registry.propose(name, number, reason="", by=by)
+        elif any(each["version"] == number for each in open_now):
+            with pytest.raises(ProposalRefused):
+                self.registry.propose(name, number, reason="", by=by)
+        else:
+            assert self.registry.propose(name, number, reason="", by=by).number == len(expected.proposals) + 1
+            expected.proposals.append(asked)
+            return
+        assert self.registry.audit() == before
+
+    @rule(name=NAMES, terms=TERMS, by=PEOPLE)
+    def propose_terms(self, name: str, terms: Policy, by: Principal) -> None:
+        if name not in self.models:
+            return
+        expected = self.models[name]
+        now = len(expected.history)
+        for each in expected.proposals:
+            if each["state"] == "open" and each["generation"] == now and each["policy"] == terms:
+                with pytest.raises(ProposalRefused):
+                    self.registry.propose_policy(name, terms, reason="", by=by)
+                return
+        self.registry.propose_policy(name, terms, reason="", by=by)
+        expected.proposals.append({"version": None, "generation": now, "by": by.name, "state": "open", "policy": terms})
+
+    @rule(name=NAMES, place=st.integers(0, 5), by=PEOPLE, seen=st.booleans())
+    def approve(self, name: str, place: int, by: Principal, seen: bool) -> None:
+        if name not in self.models or place >= len(self.models[name].proposals):
+            return
+        expected = self.models[name]
+        each, now = expected.proposals[place], len(expected.history)
+        digest = self.registry.proposal(name, place + 1).digest if seen else "sha256:another"
+
+        def call() -> None:
+            self.registry.approve(name, place + 1, digest, reason="", by=by)
+
+        wanted: type[RegistryError] | None = None
+        uploader = None if each["version"] is None else ME.name
+        if each["state"] != "open":
+            wanted = ProposalClosed
+        elif each["generation"] != now:
+            wanted = GenerationMoved
+        elif not seen:
+            wanted = ProposalDiffers
+        elif expected.policy.promotion == "four_eyes" and by.name in (each["by"], uploader):
+            wanted = ApproverRefused
+        if wanted is not None:
+            before = self.registry.audit()
+            with pytest.raises(wanted):
+                call()
+            assert self.registry.audit() == before
+            return
+        call()
+        each["state"] = "approved"
+        if each["version"] is not None:
+            expected.promoted(each["version"])
+        else:
+            self.have(name, each["policy"])
+
+    @rule(name=NAMES, place=st.integers(0, 5), by=PEOPLE)
+    def reject(self, name: str, place: int, by: Principal) -> None:
+        if name not in self.models or place >= len(self.models[name].proposals):
+            return
+        each = self.models[name].proposals[place]
+        if each["state"] != "open":
+            with pytest.raises(ProposalClosed):
+                self.registry.reject(name, place + 1, reason="", by=by)
+            return
+        self.registry.reject(name, place + 1, reason="", by=by)
+        each["state"] = "rejected"
+
+    @rule(name=NAMES, number=NUMBERS, by=PEOPLE)
+    def lift_bar(self, name: str, number: int, by: Principal) -> None:
+        if not self.known(name, number):
+            return
+        expected = self.models[name]
+        if number in expected.barred:
+            self.registry.lift_bar(name, number, reason="", by=by)
+            expected.barred.remove(number)
+        else:
+            with pytest.raises(TransitionRefused):
+                self.registry.lift_bar(name, number, reason="", by=by)
 
     @rule(name=NAMES, generation=st.none() | st.integers(1, 8))
     def rollback(self, name: str, generation: int | None) -> None:
@@ -176,6 +304,7 @@ class RegistryMachine(RuleBasedStateMachine):
             generation,
             lambda at: self.registry.rollback(name, reason="", by=ME, expected_generation=at),
         ):
+            self.models[name].barred |= {number for number in role if role[number] == "champion"}
             role.update({number: "retired" for number in role if role[number] == "champion"})
             role.update({number: "champion" for number in role if number == previous})
             self.models[name].keep("rollback")
@@ -194,15 +323,24 @@ class RegistryMachine(RuleBasedStateMachine):
             role[number] = "retired"
             self.models[name].keep("retire")
 
-    @rule(name=NAMES, n_slots=st.integers(1, 3))
-    def set_policy(self, name: str, n_slots: int) -> None:
+    @rule(name=NAMES, terms=TERMS)
+    def set_policy(self, name: str, terms: Policy) -> None:
         if name not in self.models:
             return
-        expected, policy = self.models[name], Policy(n_slots=n_slots)
-        self.registry.set_policy(name, policy, by=ME)
-        if expected.history and expected.policy != policy:
+        expected = self.models[name]
+        if expected.policy.promotion == "four_eyes" and terms != expected.policy:
+            with pytest.raises(ApprovalNeeded):
+                self.registry.set_policy(name, terms, by=ME)
+            return
+        self.registry.set_policy(name, terms, by=ME)
+        self.have(name, terms)
+
+    def have(self, name: str, terms: Policy) -> None:
+        """Other terms begin another generation and reign, where there is a champion."""
+        expected = self.models[name]
+        if expected.history and expected.policy != terms:
             expected.keep(None)
-        expected.policy = policy
+        expected.policy = terms
 
     @rule(name=NAMES, bucket=st.integers(0, 3), sums=st.binary(max_size=2))
     def close_bucket(self, name: str, bucket: int, sums: bytes) -> None:
@@ -249,6 +387,17 @@ class RegistryMachine(RuleBasedStateMachine):
             reigns = self.registry.reigns(name)
             assert [(each.champion, each.first_generation) for each in reigns] == expected.reigns
             assert [each.number for each in reigns] == list(range(1, len(reigns) + 1))
+            assert self.registry.barred(name) == expected.barred
+            assert self.registry.model(name).policy == expected.policy
+            stale = len(lineups)
+            assert [(each.version, each.by, each.state) for each in self.registry.proposals(name)] == [
+                (
+                    each["version"],
+                    each["by"],
+                    "stale" if each["state"] == "open" and each["generation"] != stale else each["state"],
+                )
+                for each in expected.proposals
+            ]
             decisions = self.registry.decisions(name)
             assert [each.kind for each in decisions] == expected.kinds
             assert len(self.registry.versions(name)) == len(expected.versions)
@@ -260,6 +409,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def the_audit_has_one_line_a_decision_and_verifies(self) -> None:
         lines = self.registry.audit()
         assert verify(lines) is None
+        assert self.registry.verified().faults == []
         for name in self.models:
             decided = [
                 (line.action, line.detail["to_generation"])

@@ -39,6 +39,39 @@ with Registry.open(Path(sys.argv[1]), now=lambda: datetime.now(UTC), busy_timeou
 print(won["promote"], won["enlist"])
 """
 
+APPROVE = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from registry.errors import GenerationMoved, ProposalClosed, ProposalRefused
+from registry.store import Registry
+from registry.types import Principal
+
+won = {"promote": 0, "approve": 0, "enlist": 0, "propose": 0}
+by = Principal("racer")
+with Registry.open(Path(sys.argv[1]), now=lambda: datetime.now(UTC), busy_timeout_s=60) as registry:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for turn in range(int(sys.argv[2])):
+        lineup = registry.lineup("loans")
+        known = {"reason": "", "by": by, "expected_generation": lineup.generation}
+        asked = [each for each in registry.proposals("loans") if each.state == "open"]
+        if not lineup.challengers:
+            event = "enlist"
+            version = next(number for number in (1, 2, 3) if lineup.role(number) == "retired" or number == 3)
+            arguments = (version,)
+        elif asked and turn % 4:
+            event, arguments = "approve", (asked[0].number, asked[0].digest)
+        else:
+            event, arguments = ("propose", "promote")[turn % 2], (lineup.challengers[0],)
+        try:
+            getattr(registry, event)("loans", *arguments, **known)
+            won[event] += 1
+        except (GenerationMoved, ProposalClosed, ProposalRefused):
+            pass
+print(*won.values())
+"""
+
 # each try is a fork of one process that has everything imported; it is killed before its k-th statement
 KILL = """
 import os, shutil, signal, sys
@@ -161,6 +194,7 @@ def assert_whole(registry: Registry) -> None:
     assert [decision.to_generation for decision in decisions] == [lineup.generation for lineup in lineups]
     lines = registry.audit()
     assert verify(lines) is None
+    assert registry.verified().faults == []
     assert [line.detail["to_generation"] for line in lines if "to_generation" in line.detail] == [
         lineup.generation for lineup in lineups
     ]
@@ -181,6 +215,25 @@ def test_four_processes_promote_and_every_generation_has_one_winner(store: Path)
         assert len(registry.lineups("loans")) == 2 + promoted + enlisted
         assert len([line for line in registry.audit() if line.principal == "racer"]) == promoted + enlisted
         assert len(registry.reigns("loans")) == 1 + promoted
+
+
+def test_four_processes_promote_and_approve_at_once_and_every_generation_has_one_winner(store: Path) -> None:
+    said = race(APPROVE, 4, store, 60)
+    promoted, approved, enlisted, proposed = (sum(int(line.split()[k]) for line in said) for k in range(4))
+    with Registry.open(store, now=lambda: datetime.now(UTC)) as registry:
+        assert_whole(registry)
+        won = [decision for decision in registry.decisions("loans") if decision.by == "racer"]
+        assert len(won) == promoted + approved + enlisted == len(registry.lineups("loans")) - 2
+        agreed = [decision.proposal for decision in won if decision.proposal is not None]
+        assert len(set(agreed)) == len(agreed) == approved > 0
+        proposals = registry.proposals("loans")
+        assert [each.number for each in proposals] == list(range(1, proposed + 1))
+        assert {each.number for each in proposals if each.state == "approved"} == set(agreed)
+        by_racer = [line.action for line in registry.audit() if line.principal == "racer"]
+        assert by_racer.count("promote") == promoted + approved
+        assert by_racer.count("approve") == approved
+        assert by_racer.count("propose") == proposed
+        assert registry.verified().faults == []
 
 
 def test_four_processes_open_a_new_store_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -10,6 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.app import create_app
+from gateway.config import Settings
 from registry.store import Registry
 from tests.models import Made, fraud
 from tests.servers import Running, publish, upload
@@ -90,6 +95,9 @@ def test_a_champion_changes_at_once_for_the_next_request_and_back(server: Runnin
     status, lineup = change(server, name, "rollback", REASON, "3")
     assert (status, lineup["champion"], lineup["previous"]) == (200, 1, None)
     assert server.predict(name, row)["version"] == 1
+    status, problem = change(server, name, "challengers", {"version": 2, **REASON}, '"4"')
+    assert (status, problem["type"]) == (409, "urn:understudy:version-barred")
+    assert change(server, name, "bars/lift", {"version": 2, **REASON})[0] == 200
     status, lineup = change(server, name, "challengers", {"version": 2, **REASON}, '"4"')
     assert (status, lineup["generation"], lineup["challengers"]) == (200, 5, [2])
     status, lineup = change(server, name, "retire", {"version": 2, **REASON})
@@ -102,7 +110,8 @@ def test_a_champion_changes_at_once_for_the_next_request_and_back(server: Runnin
     assert decisions[2]["reason"] == "a test"
     audit = [line for line in get(server, "/admin/audit", limit=10_000) if line["model"] == name]
     assert [line["action"] for line in audit] == [
-        "create_model", "add_version", "register", "add_version", "enlist", "promote", "rollback", "enlist", "retire",
+        "create_model", "add_version", "register", "add_version", "enlist", "promote", "rollback", "lift_bar", "enlist",
+        "retire",
     ]  # fmt: skip
 
 
@@ -231,3 +240,29 @@ def test_the_description_of_the_api_is_served_without_anything_from_elsewhere(se
     response = server.http.get("/schema")
     assert "http://" not in response.text
     assert "https://" not in response.text
+
+
+def test_the_description_tells_the_body_of_every_request_that_has_one_as_the_routes_take_it(server: Running) -> None:
+    described = get(server, "/schema/openapi.json")
+    for path, operations in described["paths"].items():
+        for method in operations.keys() & {"post", "put", "delete"}:
+            assert operations[method]["requestBody"]["required"], f"{method} {path}"
+    promote = described["paths"]["/admin/models/{model}/promote"]["post"]["requestBody"]["content"]
+    schema = promote["application/json"]["schema"]
+    change = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    assert change["required"] == ["version", "reason"]
+    assert change["properties"]["reason"] == {"type": "string", "minLength": 1, "maxLength": 2_000}
+    policy = described["components"]["schemas"]["sent.Policy"]["properties"]["promotion"]
+    assert policy["enum"] == ["automatic", "four_eyes", "one"]
+    upload = described["paths"]["/admin/models/{model}/versions"]["post"]["requestBody"]["content"]
+    assert list(upload) == ["application/octet-stream"]
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(described)))
+    assert named <= set(described["components"]["schemas"])  # whatever is referred to is there
+
+
+def test_what_a_route_says_that_it_takes_is_what_it_decodes() -> None:
+    for route in create_app(Settings()).routes:
+        for handler in getattr(route, "route_handlers", ()):
+            source = inspect.getsource(handler.fn)
+            for kind in re.findall(r"body_of\(request, (\w+)\)", source):
+                assert handler.opt["takes"].__name__ == kind, route.path
