@@ -29,8 +29,13 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     loss: Annotated[
         Loss | None, Meta(description="what an answer costs; none: log for classes, absolute for numbers")
     ] = None
-    quantile: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    cost: tuple[tuple[float, ...], ...] | None = None
+    quantile: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None, Meta(description="of the pinball loss; none: one half")
+    ] = None
+    cost: Annotated[
+        tuple[tuple[float, ...], ...] | None,
+        Meta(description="what acting as on each class costs (rows) for each outcome (columns)"),
+    ] = None
     amount_feature: Annotated[
         FeatureName | None, Meta(description="feature whose logged value multiplies the cost of its row")
     ] = None
@@ -40,7 +45,10 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     margin: Annotated[
         Amount | None, Meta(description="better means better by more than this; none: 0.5 % of the reference loss")
     ] = None
-    clip: Annotated[float, Meta(gt=0, lt=0.5)] | None = None
+    clip: Annotated[
+        Annotated[float, Meta(gt=0, lt=0.5)] | None,
+        Meta(description="probabilities are cut to this distance from 0 and 1; none: by the rarest class"),
+    ] = None
     segments: Annotated[
         tuple[FeatureName, ...], Meta(description="features in each of whose values a challenger must do no harm")
     ] = ()

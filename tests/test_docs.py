@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.commands import COMMANDS
-from gateway.cli.settings_table import with_table
+from gateway.cli.settings_table import with_tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,9 +30,9 @@ def free_port() -> int:
         return port
 
 
-def test_the_settings_table_is_the_settings() -> None:
-    """`make docs` writes it."""
-    assert with_table(README) == README
+def test_the_tables_are_the_settings_and_the_terms() -> None:
+    """`make docs` writes them."""
+    assert with_tables(README) == README
 
 
 def test_the_tests_that_hold_the_promises_exist() -> None:
