@@ -19,9 +19,11 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from registry.tables import audit
-from registry.types import AuditRow, Principal
+from registry.types import AuditRow, Decision, Principal
 
 GENESIS = "0" * 64
+FROZEN = ("evidence", "cursors", "hashes")
+"""What a decision rests on: stored with it, and held by digest in its line."""
 
 
 class ChainFault(msgspec.Struct, frozen=True):
@@ -39,6 +41,16 @@ def canonical(document: Any) -> str:
 def digest_of_text(document: str) -> str:
     """What the audit holds of a document that is stored elsewhere: `sha256:` and 64 hexadecimal digits."""
     return "sha256:" + hashlib.sha256(document.encode()).hexdigest()
+
+
+def changed_documents(decision: Decision, line: AuditRow) -> list[str]:
+    """Which of a decision's `evidence`, `cursors` and `hashes` are not those that its line of the audit froze."""
+    return [
+        name
+        for name in FROZEN
+        if line.detail.get(f"{name}_digest")
+        != (None if (document := getattr(decision, name)) is None else digest_of_text(canonical(document)))
+    ]
 
 
 def link(

@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from registry import bars, roles
-from registry.audit import append, canonical, digest_of_text
+from registry.audit import FROZEN, append, canonical, digest_of_text
 from registry.consent import check_promoter
 from registry.errors import GenerationMoved, NoChampion, TransitionRefused
 from registry.lookup import find_lineup, find_model, find_version
@@ -40,7 +40,7 @@ class Grounds(msgspec.Struct, frozen=True):
     @property
     def documents(self) -> dict[str, str | None]:
         """What was known, as it is stored."""
-        known = {"evidence": self.evidence, "cursors": self.cursors, "hashes": self.hashes}
+        known = {name: getattr(self, name) for name in FROZEN}
         return {name: None if document is None else canonical(document) for name, document in known.items()}
 
 

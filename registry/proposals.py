@@ -1,7 +1,9 @@
 """Proposals made, approved and rejected, in the transaction of the caller: whoever approves makes the change.
 
-propose ▶ may it be made at all? ▶ a row with the digest of all of it ▶ audit row
-approve ▶ open, of this generation, and what the approver has seen? ▶ may they? ▶ the change with its decision
+    propose ▶ may it be made at all? ▶ a row with the digest of all of it ▶ audit row
+    approve ▶ open, of this generation, and what the approver has seen? ▶ may they? ▶ the change with its decision
+
+The write lock is held from before the first read: of two who approve at once, one finds it over.
 """
 
 from __future__ import annotations
@@ -72,8 +74,7 @@ def approve(connection: Connection, model: str, number: int, digest: str, ground
     proposal = _open(connection, model, number)
     check_generation(model, generation_of(connection, model), proposal.generation)
     check_generation(model, proposal.generation, grounds.expected_generation)
-    uploader = None
-    artifact = None
+    uploader = artifact = None
     if proposal.version is not None:
         version = find_version(connection, model, proposal.version)
         uploader, artifact = version.created_by, version.digest

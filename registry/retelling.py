@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Table
 
 from registry import roles, tables
-from registry.audit import canonical
+from registry.audit import FROZEN, canonical
 from registry.policy import policy_of
 from registry.types import AuditRow, Lineup
 
@@ -85,7 +85,7 @@ class Told:
         after = self._follow(line, after)
         if before is None or before.champion != after.champion:
             self._begin_reign(after)
-        digests = {f"{name}_digest": said.get(f"{name}_digest") for name in ("evidence", "cursors", "hashes")}
+        digests = {f"{name}_digest": said.get(f"{name}_digest") for name in FROZEN}
         self.rows[tables.decisions][(line.model, after.generation)] = digests | {
             "kind": line.action, "version": version, "from_generation": from_generation, "principal": line.principal,
             "reason": said["reason"], "at": after.since, "proposal": said.get("proposal"),

@@ -17,7 +17,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Table, select
 
 from registry import tables
-from registry.audit import canonical, digest_of_text, verify
+from registry.audit import FROZEN, canonical, digest_of_text, verify
 from registry.errors import RegistryError
 from registry.policy import policy_of
 from registry.proposals import digest_of
@@ -26,7 +26,7 @@ from registry.rows import AnyRow, to_audit_row
 from registry.types import AuditRow
 
 Facts = Mapping[str, Any]
-BY_DIGEST = ("evidence", "cursors", "hashes", "signature", "training", "features")
+BY_DIGEST = (*FROZEN, "signature", "training", "features")
 """Documents of which the audit holds a digest."""
 
 

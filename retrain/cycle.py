@@ -19,7 +19,7 @@ from gateway.config import Settings
 from gateway.errors import GatewayError
 from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, open_reader
 from gateway.records import Cursor, WriterState, moment
-from registry.errors import GenerationMoved, NoChampion, RegistryError
+from registry.errors import GenerationMoved, NoChampion, RegistryError, RuleRests, VersionBarred
 from registry.store import Registry
 from registry.types import ClosedBucket, Principal
 from registry.watch import Watch
@@ -173,6 +173,9 @@ class Cycle:
             )
         except GenerationMoved as moved:
             _log.info("somebody changed the lineup first", model=state.model.name, reason=str(moved))
+        except (RuleRests, VersionBarred) as refused:  # judged and shown as ever, until it may or a person does
+            _log.info("not promoted", model=state.model.name, version=best, reason=str(refused))
+            return False
         else:
             _log.info("promoted", model=state.model.name, version=best, reason=evidence[best].sentence)
         return True

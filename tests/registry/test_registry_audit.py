@@ -1,7 +1,7 @@
 """Whatever is done to the audit is found: edits, deletions, swaps, insertions; a cut end by a hash kept elsewhere."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry import tables
-from registry.audit import GENESIS, canonical, verify
+from registry.audit import GENESIS, canonical, changed_documents, digest_of_text, verify
 from registry.store import Registry
-from registry.types import AuditRow, InputSchema, Policy, Principal
+from registry.types import AuditRow, Decision, InputSchema, Policy, Principal
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -93,3 +95,21 @@ def test_a_document_has_one_text_whatever_the_order_of_its_keys(document: dict[s
     random.shuffle(keys)  # type: ignore[attr-defined]  # a random.Random, which Hypothesis records
     assert canonical({key: document[key] for key in keys}) == canonical(document)
     assert canonical(msgspec.json.decode(canonical(document))) == canonical(document)
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text(), NUMBERS | st.lists(NUMBERS) | st.none(), min_size=1), NUMBERS)
+@settings(deadline=None)
+def test_a_decision_still_has_the_documents_that_its_line_froze_or_it_is_told_which_not(
+    evidence: dict[str, object], other: float
+) -> None:
+    frozen = {"evidence_digest": digest_of_text(canonical(evidence)), "hashes_digest": digest_of_text('{"code":"a"}')}
+    line = AuditRow(1, START, "rule", "promote", "loans", frozen, GENESIS, GENESIS)
+    decision = Decision("loans", "promote", 2, 1, 2, "rule", "", START, evidence, None, {"code": "a"})
+    stored = msgspec.json.decode(msgspec.json.encode(decision), type=Decision)
+    assert changed_documents(stored, line) == []
+    change = msgspec.structs.replace
+    assert changed_documents(change(stored, evidence=evidence | {"log_e": other, "x": 1}), line) == ["evidence"]
+    assert changed_documents(change(stored, cursors={}, hashes=None), line) == ["cursors", "hashes"]
