@@ -11,26 +11,22 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import msgspec
-from litestar import Request, delete, post, put
+from litestar import delete, post, put
 from litestar.params import FromPath, FromQuery, QueryParameter
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway.errors import BodyTooLarge, Conflict, InvalidInput
-from gateway.front import expect_json, refuse_compressed
+from gateway.front import refuse_compressed
 from gateway.routes import overview
+from gateway.routes.changes import AnyRequest, Because, Change, body_of, changed, expected_generation
 from gateway.routes.parts import Parts, Using, ticket_of
-from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
+from gateway.wire.strict_json import instant
 from registry.types import Feature, InputSchema, Lineup, Policy, Task
 
-T = TypeVar("T")
-Reason = Annotated[str, Meta(min_length=1, max_length=2_000)]
 FirstRole = Literal["champion", "challenger"]
-AnyRequest = Request[Any, Any, Any]
 ROLES: tuple[FirstRole, ...] = get_args(FirstRole)
-_GENERATION = re.compile(r'[0-9]{1,18}|"[0-9]{1,18}"')
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -43,59 +39,10 @@ class NewModel(Struct, forbid_unknown_fields=True):
     policy: Policy = Policy()
 
 
-class Change(Struct, forbid_unknown_fields=True):
-    """Which version, and why."""
-
-    version: Int64
-    reason: Reason
-
-
-class Because(Struct, forbid_unknown_fields=True):
-    """Why."""
-
-    reason: Reason
-
-
 class Tick(Struct, forbid_unknown_fields=True):
     """`POST /admin/clock`."""
 
     now: str
-
-
-async def body_of(request: AnyRequest, kind: type[T]) -> T:
-    """The JSON body of a request. Raises BadRequest, naming the place."""
-    expect_json(request.headers)
-    body = await request.body()
-    decoded: T = decode_json(msgspec.json.Decoder(kind).decode, body)
-    refuse_duplicate_keys(body)
-    return decoded
-
-
-async def changed(parts: Parts, change: Callable[[], T]) -> T:
-    """Make a change in a thread, and have this worker serve by it before the caller is told."""
-
-    def both() -> T:
-        result = change()
-        parts.clock.refresh(parts.registry)  # both follow one stamp: who takes over the one takes over the other
-        parts.front.keys.refresh()
-        parts.lineups.refresh()
-        return result
-
-    return await asyncio.to_thread(both)
-
-
-def expected_generation(request: AnyRequest) -> int | None:
-    """What `If-Match` says.
-
-    Raises:
-        InvalidInput: it is not a generation.
-    """
-    text = request.headers.get("if-match")
-    if text is None:
-        return None
-    if not _GENERATION.fullmatch(text):
-        raise InvalidInput(f'if-match: expected the lineup\'s generation, like "4", got {text!r:.40}')
-    return int(text.strip('"'))
 
 
 @post(

@@ -11,7 +11,7 @@ from litestar.datastructures import CacheControlHeader
 from litestar.params import FromPath
 from msgspec import Struct
 
-from gateway.routes.admin import AnyRequest, Because, body_of, changed
+from gateway.routes.changes import AnyRequest, Because, body_of, changed
 from gateway.routes.parts import Using, ticket_of
 from gateway.wire.strict_json import instant
 from registry.types import ApiKey, Scope

@@ -15,7 +15,7 @@ from litestar.params import FromPath
 from msgspec import Meta, Struct
 
 from gateway.errors import InvalidInput
-from gateway.routes.admin import AnyRequest, Because, Change, Reason, body_of, changed, expected_generation
+from gateway.routes.changes import AnyRequest, Because, Change, Reason, body_of, changed, expected_generation
 from gateway.routes.parts import Using, ticket_of
 from gateway.wire.strict_json import Int64
 from registry.consent import Bar, Proposal

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from registry.audit import verify
+from registry.audit import digest_of_text, verify
 from registry.errors import KeyRefused, UnknownKey
 from registry.keys import digest_of_token
 from registry.store import Registry
@@ -62,7 +62,7 @@ def test_no_secret_and_no_digest_is_in_the_audit_and_no_secret_is_anywhere(
 
 def test_every_change_is_a_line_of_the_audit_and_moves_the_stamp(registry: Registry, me: Principal) -> None:
     stamps = [registry.change_stamp()]
-    key, _ = registry.keys.issue("ops", ["read", "operate"], by=me, expires_at=NEW_YEAR)
+    key, token = registry.keys.issue("ops", ["read", "operate"], by=me, expires_at=NEW_YEAR)
     stamps.append(registry.change_stamp())
     registry.keys.revoke(key.key_id, by=Principal("security"), reason="left the bank")
     stamps.append(registry.change_stamp())
@@ -71,7 +71,7 @@ def test_every_change_is_a_line_of_the_audit_and_moves_the_stamp(registry: Regis
     assert (issued.action, issued.principal) == ("issue_key", "local-operator")
     assert issued.detail == {
         "key_id": key.key_id, "principal": "ops", "scopes": ["read", "operate"], "models": None,
-        "expires_at": "2027-01-01T00:00:00Z",
+        "expires_at": "2027-01-01T00:00:00Z", "token_digest": digest_of_text(digest_of_token(token).hex()),
     }  # fmt: skip
     assert (revoked.action, revoked.principal) == ("revoke_key", "security")
     assert revoked.detail == {"key_id": key.key_id, "principal": "ops", "reason": "left the bank"}
