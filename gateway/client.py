@@ -115,7 +115,7 @@ class Client:
     def register(
         self, model: str, onnx: bytes, as_: Literal["champion", "challenger"], **options: str | None
     ) -> dict[str, Any]:
-        """Upload a version. `options`: score, classes, features, reason; each as on the wire."""
+        """Upload a version. `options`: score, classes, features, training, reason; each as on the wire."""
         params = {"as": as_} | {name: value for name, value in options.items() if value is not None}
         headers = {"content-type": "application/octet-stream"}
         path = _path("admin", "models", model, "versions")

@@ -160,7 +160,7 @@ class Signature(Struct, frozen=True):
         return tuple(output.name for output in self.outputs)
 
 
-class TrainingReport(Struct, frozen=True):
+class TrainingReport(Struct, frozen=True, forbid_unknown_fields=True):
     """What training knew of a version, frozen: evidence of its reign is measured against it.
 
     `base_rate` is the share of positives (binary), `reference_loss` the loss of the version on its own held-out

@@ -12,7 +12,9 @@ from gateway.cli.options import Failed, Target, on_target
 
 @click.group()
 def audit() -> None:
-    """Who did what: read it, and see whether anything was changed behind its back. Both have --json.
+    """Who did what: read it, and see whether anything was changed behind its back.
+
+    On a store (--data-dir, --config) or on a server (--url, --key), for people or for programs (--json).
 
     Keep the head that `verify` prints somewhere else (another machine, a ticket, paper), and give it back later with
     --head: nothing else shows that lines were cut from the end.

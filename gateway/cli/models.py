@@ -36,6 +36,11 @@ class SchemaFile(msgspec.Struct, forbid_unknown_fields=True):
 @click.option("--schema", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Or a file with dtypes.")
 @click.option("--score", help="What is compared with the outcome: OUTPUT[:COLUMN].")
 @click.option("--classes", help="The class labels in order: 0,1 or no,yes.")
+@click.option(
+    "--training",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What training knew of it, a JSON file: n_rows, base_rate, reference_loss, threshold, …",
+)
 @click.option("--reason", default="", help="Why; it stays in the audit.")
 @on_target
 def register(
@@ -47,6 +52,7 @@ def register(
     schema: Path | None,
     score: str | None,
     classes: str | None,
+    training: Path | None,
     reason: str,
     target: Target,
 ) -> None:
@@ -63,7 +69,13 @@ def register(
             client.create_model(model, task, declared)
         try:
             version = client.register(
-                model, file.read_bytes(), role, score=score, classes=classes, reason=reason or None
+                model,
+                file.read_bytes(),
+                role,
+                score=score,
+                classes=classes,
+                reason=reason or None,
+                training=None if training is None else training.read_text(errors="replace"),
             )
         except ProblemError:
             if is_new:  # a name that was made for a file that was refused is free again

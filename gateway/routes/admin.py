@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
+import msgspec
 from litestar import delete, post, put
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Struct
@@ -22,8 +23,8 @@ from gateway.front import refuse_compressed
 from gateway.routes import overview
 from gateway.routes.changes import AnyRequest, Because, Change, body_of, changed, expected_generation
 from gateway.routes.parts import Parts, Using, ticket_of
-from gateway.wire.strict_json import instant
-from registry.types import Feature, InputSchema, Lineup, Policy, Task
+from gateway.wire.strict_json import decode_json, instant
+from registry.types import Feature, InputSchema, Lineup, Policy, Task, TrainingReport
 
 FirstRole = Literal["champion", "challenger"]
 ROLES: tuple[FirstRole, ...] = get_args(FirstRole)
@@ -94,6 +95,7 @@ async def upload_version(
     score: FromQuery[str | None] = None,
     classes: FromQuery[str | None] = None,
     features: FromQuery[str | None] = None,
+    training: FromQuery[str | None] = None,
     reason: FromQuery[str] = "",
 ) -> Any:
     """It is loaded in a limited process first, and refused with one sentence if it should not be loaded here."""
@@ -110,6 +112,7 @@ async def upload_version(
         score=score,
         classes=None if classes is None else tuple(_label(text) for text in classes.split(",")),
         features=None if features is None else tuple(features.split(",")),
+        training=None if training is None else _report(training),
     )
     return await changed(parts, upload)
 
@@ -126,6 +129,12 @@ async def limited_body(request: AnyRequest, limit_bytes: int) -> bytes:
         if len(body) > limit_bytes:
             raise BodyTooLarge(limit_bytes, "server.max_model_bytes")
     return bytes(body)
+
+
+def _report(text: str) -> TrainingReport:
+    """What training knew of the version, as a JSON object: evidence of its reign is measured against it."""
+    report: TrainingReport = decode_json(msgspec.json.Decoder(TrainingReport).decode, text.encode())
+    return report
 
 
 def _label(text: str) -> int | str:

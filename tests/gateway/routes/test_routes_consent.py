@@ -175,6 +175,18 @@ def test_the_audit_is_listed_and_held_against_the_registry(people: People, m: st
     assert "1 fault in" in said
 
 
+def test_what_training_knew_of_a_version_comes_with_it(people: People, m: str, tmp_path: Path) -> None:
+    (tmp_path / "third.onnx").write_bytes(fraud(seed=3, n_trees=3).onnx)
+    (tmp_path / "known.json").write_text(json.dumps({"n_rows": 4_000, "base_rate": 0.02, "threshold": 0.1}))
+    (tmp_path / "wrong.json").write_text(json.dumps({"n_rows": 4_000, "treshold": 0.1}))
+    register = ("register", m, str(tmp_path / "third.onnx"), "--as", "challenger", "--training")
+    assert "treshold: expected no such field" in people.command("ann", *register, str(tmp_path / "wrong.json"))[1]
+    assert people.command("ann", *register, str(tmp_path / "known.json"))[0] == 0
+    with people.client("bob") as bob:
+        training = bob.model(m)["versions"][2]["training"]
+    assert (training["n_rows"], training["base_rate"], training["threshold"]) == (4_000, 0.02, 0.1)
+
+
 def names(client: Client) -> list[str]:
     return [model["name"] for model in client.models()]
 
