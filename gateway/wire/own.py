@@ -144,8 +144,8 @@ class RequestDecoder:
         if "string" in self._groups:
             n_strings = len(self._groups["string"])  # the last group
             expected += sum(value.count(":") for row in tuples for value in row[-n_strings:] if type(value) is str)
-        for value in msgspec.structs.astuple(decoded)[1:]:
-            if value is not UNSET:
+        for name in SentFacts.__struct_fields__:
+            if (value := getattr(decoded, name)) is not UNSET:
                 listed = value if isinstance(value, list) else [value]
                 expected += 1 + sum(item.count(":") for item in listed if type(item) is str)
         refuse_duplicate_keys(body, n_colons=expected + 1)
