@@ -83,7 +83,7 @@ def test_no_path_leads_anywhere_but_to_what_it_names(server: Running, path: byte
         (b"GET", b"/models/loan/predict", "OPTIONS, POST"),
         (b"HEAD", b"/models/loan/outcomes", "OPTIONS, POST"),
         (b"PATCH", b"/admin/models", "GET, OPTIONS, POST"),
-        (b"DELETE", b"/admin/models/loan", "GET, OPTIONS"),
+        (b"PUT", b"/admin/models/loan", "DELETE, GET, OPTIONS"),
         (b"POST", b"/admin/models/loan/policy", "GET, OPTIONS, PUT"),
         (b"POST", b"/v2/health/live", "GET, OPTIONS"),
         (b"TRACE", b"/readyz", "GET, OPTIONS"),
