@@ -169,12 +169,12 @@ class TrainingReport(Struct, frozen=True, forbid_unknown_fields=True):
     own, as costs are compared between decisions.
     """
 
-    n_rows: int
+    n_rows: Annotated[int, Meta(ge=1)]
     trained_from: datetime | None = None
     trained_until: datetime | None = None
-    base_rate: float | None = None
-    reference_loss: float | None = None
-    scale: float | None = None
+    base_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    reference_loss: Annotated[float, Meta(gt=0)] | None = None
+    scale: Annotated[float, Meta(gt=0)] | None = None
     prior: float | None = None
     threshold: float | None = None
     parity: dict[str, float] = {}

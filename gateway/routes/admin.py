@@ -18,7 +18,7 @@ from litestar import delete, post, put
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Struct
 
-from gateway.errors import BodyTooLarge, Conflict, InvalidInput
+from gateway.errors import BadRequest, BodyTooLarge, Conflict, InvalidInput
 from gateway.front import refuse_compressed
 from gateway.routes import overview
 from gateway.routes.changes import AnyRequest, Because, Change, body_of, changed, expected_generation
@@ -132,8 +132,15 @@ async def limited_body(request: AnyRequest, limit_bytes: int) -> bytes:
 
 
 def _report(text: str) -> TrainingReport:
-    """What training knew of the version, as a JSON object: evidence of its reign is measured against it."""
-    report: TrainingReport = decode_json(msgspec.json.Decoder(TrainingReport).decode, text.encode())
+    """What training knew of the version, as a JSON object: evidence of its reign is measured against it.
+
+    Raises:
+        InvalidInput: nothing could be measured against it.
+    """
+    try:
+        report: TrainingReport = decode_json(msgspec.json.Decoder(TrainingReport).decode, text.encode())
+    except BadRequest as error:
+        raise InvalidInput(f"training: {error}") from None
     return report
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from gateway.app import create_app
 from gateway.config import Settings
 from registry.store import Registry
+from registry.types import TrainingReport
 from tests.models import Made, fraud
 from tests.servers import Running, publish, upload
 
@@ -69,6 +71,40 @@ def test_a_model_and_its_versions_are_as_they_were_declared(
     assert (mirrored["version"], mirrored["role"]) == (2, "challenger")
     assert mirrored["mirror"] == {"eligible": 0, "scored": 0, "failed": 0, "skipped": 0, "reasons": {}}
     assert get(server, f"/admin/models/{models['loan'].name}")["mirror"] == []
+
+
+def test_an_upload_brings_its_training_report_to_the_reign(server: Running, models: Mapping[str, Made]) -> None:
+    made = msgspec.structs.replace(models["fraud"], name="fraud-trained")
+    assert server.http.post("/admin/models", json=made.declaration).status_code == 201
+    report = TrainingReport(n_rows=500, base_rate=0.2, reference_loss=0.4, parity={"max": 1e-7}, recipe="trees")
+    params = {"as": "champion", **made.options, "training": msgspec.json.encode(report).decode()}
+    path = f"/admin/models/{made.name}/versions"
+    answered = server.http.post(path, content=made.onnx, params=params)
+    assert answered.status_code == 201, answered.text
+    assert msgspec.convert(answered.json()["training"], TrainingReport) == report
+    with closing(Registry.open(server.store, now=lambda: datetime.now(UTC))) as registry:
+        assert registry.reign(made.name).training == report
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ("{", "training: the body is not JSON"),
+        ('{"n_rows": 10, "base_rate": 1.0}', "training: base_rate: "),
+        ('{"n_rows": 10, "reference_loss": -1}', "training: reference_loss: "),
+        ('{"n_rows": 10, "baserate": 0.5}', "training: baserate: expected no such field"),
+        ("{}", "training: n_rows: expected a value, got none"),
+    ],
+)
+def test_a_training_report_that_nothing_could_be_measured_by_is_refused(
+    server: Running, models: Mapping[str, Made], training: str, expected: str
+) -> None:
+    before = server.registered()
+    params = {"as": "challenger", "training": training}
+    refused = server.http.post("/admin/models/fraud/versions", content=models["fraud"].onnx, params=params)
+    assert refused.status_code in (400, 422)
+    assert refused.json()["error"].startswith(expected), refused.json()["error"]
+    assert server.registered() == before
 
 
 def test_the_same_declaration_and_the_same_file_again_change_nothing(
