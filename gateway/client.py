@@ -219,6 +219,10 @@ class Client:
         """Revoke a key, for good; returns it."""
         return self._json("POST", _path("admin", "keys", key_id, "revoke"), {"reason": reason})
 
+    def clock(self) -> dict[str, Any]:
+        """`{"source", "now"}`: whose time it is, and what time; None while the caller's was never set."""
+        return self._json("GET", "/admin/clock")
+
     def set_clock(self, now: datetime) -> None:
         """Advance the caller's clock."""
         self._json("POST", "/admin/clock", {"now": now.isoformat()})

@@ -118,11 +118,11 @@ class Serve:
 
 
 @contextmanager
-def serving(store: Path, **settings: Any) -> Iterator[Serve]:
+def serving(store: Path, *, port: int = 0, **settings: Any) -> Iterator[Serve]:
     """Serve a store until the end of the block; `section__key=value` are settings."""
     names = {f"UNDERSTUDY__{key.upper()}": str(value) for key, value in settings.items()}
     log = store.with_name(f"{store.name}-{time.monotonic_ns()}.log")
-    command = [*PROGRAM, "serve", "--data-dir", str(store), "--port", "0", "--json"]
+    command = [*PROGRAM, "serve", "--data-dir", str(store), "--port", str(port), "--json"]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=os.environ | names)
     assert process.stdout is not None

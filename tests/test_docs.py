@@ -13,6 +13,7 @@ import pytest
 
 from gateway.cli.commands import COMMANDS
 from gateway.cli.settings_table import with_tables
+from tests.streams import loans, predictions_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -83,6 +84,24 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
 
     said = subprocess.run([sys.executable, "-c", compare], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "loses" in said
+
+
+def test_the_block_on_your_own_data_runs_and_its_second_half_changes_nothing(tmp_path: Path) -> None:
+    (story,) = blocks("sh")
+    file = loans(tmp_path / "loans.csv")
+    assert f"`{file.read_text().splitlines()[0]}`" in README
+    environment = {"PATH": f"{BIN}:{os.defpath}", "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", story], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "country is left out: it is always 'PT'" in ran.stderr
+    assert "requests   900 in " in ran.stdout
+    assert "on 900 matured outcomes" in ran.stdout
+    assert "requests   none were left to send: 900 had been" in ran.stdout
+    sent = predictions_of(tmp_path / "understudy-data")
+    assert (len(sent), set(sent.values())) == (900, {1})
 
 
 @pytest.mark.parametrize("command", COMMANDS)

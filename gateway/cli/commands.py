@@ -9,6 +9,7 @@ import rich_click as click
 
 COMMANDS = {
     "demo": "demo",
+    "stream": "stream",
     "serve": "serve",
     "gateway": "serve",
     "shadow": "serve",

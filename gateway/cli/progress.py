@@ -21,13 +21,14 @@ class Bar:
     def __init__(self, name: str, total: int, live: RichProgress | None, task: TaskID | None) -> None:
         self._name, self._total, self._live, self._task = name, total, live, task
         self._said_s = 0.0
+        self._ended = False
 
     def update(self, done: int, note: str) -> None:
         """Say how far it is, and how things stand."""
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._said_s > PLAIN_EVERY_S or done == self._total:
-            self._said_s = time.monotonic()
+        elif time.monotonic() - self._said_s > PLAIN_EVERY_S or (done == self._total and not self._ended):
+            self._said_s, self._ended = time.monotonic(), done == self._total
             print(f"{done:,} of {self._total:,} {self._name}; {note}", file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -36,6 +37,10 @@ class Progress:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+
+    def say(self, sentence: str) -> None:
+        """Something that whoever looks should know."""
+        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, what: str) -> Iterator[None]:

@@ -36,7 +36,7 @@ def serve(
     set_up(settings.logs, "supervisor")
     stop = stop_on_signals()
     with failing_in_one_line(), _bound(settings) as bound:
-        ending = Supervisor(settings, bound, _announcing(settings, bound, as_json=as_json)).run(stop)
+        ending = Supervisor(settings, bound, announcing(settings, bound, as_json=as_json)).run(stop)
     if ending == "refused":
         raise Exit(FAILED)  # the worker has told it
     if ending == "crashed":
@@ -54,7 +54,8 @@ def _looked_at(settings: Settings) -> bool:
     return looked_at(settings)
 
 
-def _announcing(settings: Settings, bound: socket.socket, *, as_json: bool) -> Callable[[bool], None]:
+def announcing(settings: Settings, bound: socket.socket, *, as_json: bool) -> Callable[[bool], None]:
+    """How a supervisor says that a gateway answers, and whether callers need a key."""
     host, port = bound.getsockname()[:2]
     return lambda has_keys: announce(settings, host, port, has_keys=has_keys, as_json=as_json)
 
@@ -83,7 +84,7 @@ def gateway(config: Path | None, data_dir: str | None, host: str | None, port: i
     settings = settings_of(config, data_dir, **{"server.host": host, "server.port": port})
     set_up(settings.logs, "gateway")
     with failing_in_one_line(), _bound(settings) as bound:
-        run_gateway(settings, bound, None, _announcing(settings, bound, as_json=as_json))
+        run_gateway(settings, bound, None, announcing(settings, bound, as_json=as_json))
 
 
 @click.command()

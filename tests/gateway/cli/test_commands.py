@@ -18,8 +18,9 @@ from tests.servers import Running, understudy
 pytestmark = pytest.mark.usefixtures("logs_as_before")
 
 COMMANDS = (
-    "demo", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "promote", "rollback", "retire",
-    "predict", "outcome", "wait", "doctor", "keys", "propose", "proposals", "approve", "reject", "lift-bar", "audit",
+    "demo", "stream", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "promote", "rollback",
+    "retire", "predict", "outcome", "wait", "doctor", "keys", "propose", "proposals", "approve", "reject", "lift-bar",
+    "audit",
 )  # fmt: skip
 HOUSE = json.dumps({"area": 50.0, "rooms": 2})
 
