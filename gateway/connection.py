@@ -10,6 +10,8 @@ uvicorn is pinned to one minor version: `tests/gateway/test_connection.py` holds
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,12 +19,16 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.config import ServerSettings
 from gateway.front import INCOMPLETE, REQUEST_ID, Front
 from gateway.problems import MEDIA_TYPE, Problem, problem
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER: closing throws away what is unsent."""
 
 
 class Refused(Exception):
@@ -35,6 +41,22 @@ class Refused(Exception):
 
 class _Over(Exception):
     """A request after the one that ends the connection."""
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests wait for their turn, although the one at its turn asks for more of its body.
+
+    It has all of its body by then. Without this, who sends without end and reads nothing fills the memory.
+    """
+
+    def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._may_read = may_read
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is enough to do."""
+        if self._may_read():
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -76,6 +98,11 @@ class Connection(HttpToolsProtocol):
         self._half_closed = self._ended = False
 
     # --- what comes in
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """It is there."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, lambda: self._ended or not self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         """Parse it; whatever is wrong with it is answered, in its turn, and ends the connection."""
@@ -139,6 +166,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone; uvicorn tells only the request that was begun last."""
+        if self._begun_s is not None and (self._in_head or not self.cycle.response_started):
+            self.front.leave(self.front.take({}), HTTPStatus.BAD_REQUEST)  # it never came whole: nobody else counts it
         self._forsake()
         super().connection_lost(exc)
 
@@ -206,7 +235,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
         elif self.flow.write_paused:
             if now_s - self._unread_since_s > receive_s:
-                self.transport.abort()
+                self._reset()
         elif self._begun_s is not None:
             if self.flow.read_paused or self.pipeline:  # it is us that does not read on
                 self._begun_s = now_s
@@ -215,6 +244,13 @@ class Connection(HttpToolsProtocol):
                 self._end_with(Refused(HTTPStatus.REQUEST_TIMEOUT, "RequestTimeout", limit))
         elif not self._answering and quiet_s > self._settings.keep_alive_s:
             self.transport.close()
+
+    def _reset(self) -> None:
+        """End it at once, and have the system forget what it holds for a caller that does not read: megabytes."""
+        its = self.transport.get_extra_info("socket")
+        if its is not None:
+            its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
 
     def _end_with(self, refused: Refused) -> None:
         """Answer what is being received by this, in its turn, and end the connection; nothing more is taken."""

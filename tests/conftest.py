@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +18,36 @@ def models() -> Mapping[str, Made]:
     return made_models()
 
 
-@pytest.fixture(scope="session")
-def server(models: Mapping[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+SETTINGS = {"server.max_rows": 100, "server.max_body_bytes": 262_144, "server.max_model_bytes": 300_000}
+
+
+@contextmanager
+def shared(models: Mapping[str, Made], folder: Path, **more: str) -> Iterator[Running]:
     """A gateway on the server's clock that serves every model; tests share it, and change no champion of these."""
-    settings = {"server.max_rows": 100, "server.max_body_bytes": 262_144, "server.max_model_bytes": 300_000}
-    with running(tmp_path_factory.mktemp("served") / "store", settings, models.values()) as started:
+    with running(folder / "store", {**SETTINGS, **more}, models.values()) as started:
         yield started
         assert '"unexpected"' not in started.log.read_text()  # whatever was sent, nothing was a fault of the server's
+
+
+@pytest.fixture(scope="session")
+def with_lane(models: Mapping[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The shared gateway as it is served by default."""
+    with shared(models, tmp_path_factory.mktemp("served")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def without_lane(models: Mapping[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The same, where every request goes through Litestar."""
+    with shared(models, tmp_path_factory.mktemp("served"), **{"server.lane": "false"}) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Running:
+    """The shared gateway; tests of the data plane ask for it `BOTH_WAYS` (`tests/servers.py`)."""
+    found: Running = request.getfixturevalue(getattr(request, "param", "with_lane"))
+    return found
 
 
 @pytest.fixture(scope="session")

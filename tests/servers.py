@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import pytest
 from msgspec import Struct
 
 from gateway.config import JournalSettings
@@ -28,6 +29,8 @@ LEAKS = re.compile(
     r"apsw|msgspec|litestar|numpy|<class|<function|object at 0x|ONNXRuntimeError|registry\.|gateway\.(?!log)",
     re.IGNORECASE,
 )
+BOTH_WAYS = pytest.mark.parametrize("server", ["with_lane", "without_lane"], indirect=True, scope="session")
+"""For tests of what the fast lane may answer: that Litestar answers the same is no question of how it is set."""
 UNDERSTUDY = (sys.executable, "-c", "from gateway.cli import main; main(prog_name='understudy')")
 
 
@@ -38,6 +41,7 @@ class Running(Struct, frozen=True):
     store: Path
     log: Path
     http: httpx.Client
+    pid: int
 
     @property
     def address(self) -> tuple[str, int]:
@@ -78,6 +82,7 @@ class Wire:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address, timeout=20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces leave as they are sent
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -130,7 +135,7 @@ def running(store: Path, settings: Mapping[str, Any], models: Iterable[Made]) ->
             until_ready(http)
             for made in models:
                 publish(http, made)
-            yield Running(url, store, log, http)
+            yield Running(url, store, log, http, process.pid)
     finally:
         process.terminate()
         process.communicate(timeout=30)

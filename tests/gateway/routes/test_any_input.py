@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.models import LOAN, NUMPY, Made
-from tests.servers import LEAKS, Running
+from tests.servers import BOTH_WAYS, LEAKS, Running
 
 MANY = settings(
     max_examples=120,
@@ -104,6 +104,7 @@ def check(server: Running, path: str, body: bytes) -> None:
         assert grown == [1, 0]
 
 
+@BOTH_WAYS
 @MANY
 @given(body=as_bytes(GOOD["/models/loan/predict"]))
 def test_any_body_to_predict_is_answered_or_refused_and_only_answers_are_journalled(
@@ -112,12 +113,14 @@ def test_any_body_to_predict_is_answered_or_refused_and_only_answers_are_journal
     check(server, "/models/loan/predict", body)
 
 
+@BOTH_WAYS
 @MANY
 @given(body=as_bytes(GOOD["/v2/models/loan/infer"]))
 def test_any_body_to_infer_is_answered_or_refused_and_only_answers_are_journalled(server: Running, body: bytes) -> None:
     check(server, "/v2/models/loan/infer", body)
 
 
+@BOTH_WAYS
 @MANY
 @given(body=as_bytes(GOOD["/models/loan/outcomes"]))
 def test_any_body_to_outcomes_is_taken_or_refused_and_no_prediction_is_made_of_it(server: Running, body: bytes) -> None:
@@ -143,6 +146,7 @@ ROWS = st.lists(
 )
 
 
+@BOTH_WAYS
 @MANY
 @given(rows=ROWS)
 def test_any_valid_rows_are_answered_as_the_model_answers_and_read_back_as_sent(

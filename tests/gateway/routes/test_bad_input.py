@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from tests.servers import Running, told
+from tests.servers import BOTH_WAYS, Running, told
 
 LOAN = {"visits": 1, "weekday": "mon", "age": 40.0}
 PREDICT, OUTCOMES = "/models/loan/predict", "/models/loan/outcomes"
@@ -265,6 +265,7 @@ PLACES = [
 CASES = [*ROWS, *JSON, *TENSORS, *OUTCOMES_AND_ADMIN, *PLACES]
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.path[:24]} {case.name}") for case in CASES])
 def test_a_request_that_cannot_be_meant_is_told_why_and_leaves_nothing(server: Running, case: Case) -> None:
     before = server.journalled()

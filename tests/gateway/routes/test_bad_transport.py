@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.servers import LEAKS, Running, Wire, told
+from tests.servers import BOTH_WAYS, LEAKS, Running, Wire, told
 
 HOST = b"Host: understudy\r\n"
 LOAN = {"visits": 1, "weekday": "mon", "age": 40.0}
@@ -25,6 +25,7 @@ def get(path: bytes, method: bytes = b"GET") -> bytes:
     return method + b" " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
+@BOTH_WAYS
 def test_a_body_without_a_length_or_a_content_type_is_taken(server: Running) -> None:
     for framed in (
         b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY,
@@ -36,6 +37,7 @@ def test_a_body_without_a_length_or_a_content_type_is_taken(server: Running) -> 
         assert json.loads(body)["version"] == 1
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize(
     ("start", "expected"),
     [(PREDICT, "server.max_body_bytes"), (UPLOAD, "larger than 300,000 bytes (server.max_model_byt")],
@@ -49,6 +51,7 @@ def test_a_body_that_is_too_large_is_refused_however_it_is_framed(server: Runnin
     assert (server.journalled(), server.registered()) == before
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize(
     ("path", "status", "expected"),
     [
@@ -77,6 +80,7 @@ def test_no_path_leads_anywhere_but_to_what_it_names(server: Running, path: byte
     told(server.raw(get(path)), status, expected)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -101,6 +105,7 @@ def test_a_method_that_is_not_there_is_told_with_those_that_are(
     assert status == 405
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize(
     "request_",
     [
@@ -125,6 +130,7 @@ def test_what_is_not_http_is_a_400_and_the_end_of_the_connection(server: Running
     assert server.predict("loan", LOAN)["version"] == 1
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize(
     ("header", "status", "expected"),
     [
@@ -145,6 +151,7 @@ def test_a_header_of_ours_that_cannot_be_meant_is_named(
     assert server.journalled() == before
 
 
+@BOTH_WAYS
 def test_a_caller_that_leaves_in_the_middle_costs_nothing_and_is_no_error_of_ours(server: Running) -> None:
     before = server.journalled()
     for start in (PREDICT, UPLOAD, b"POST /v2/models/loan/infer HTTP/1.1\r\n" + HOST):
@@ -157,6 +164,7 @@ def test_a_caller_that_leaves_in_the_middle_costs_nothing_and_is_no_error_of_our
     assert "unexpected" not in server.log.read_text()
 
 
+@BOTH_WAYS
 def test_several_requests_sent_at_once_on_one_connection_are_answered_in_order(server: Running) -> None:
     good = PREDICT + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
     bad = PREDICT + b"Content-Length: 2\r\n\r\n{}"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.models import Made, Row
-from tests.servers import Running
+from tests.servers import BOTH_WAYS, Running
 
 DATATYPE = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "bool": "BOOL", "string": "BYTES"}
 FILL = {"income": None, "ratio": None, "branch": None, "member": None}
@@ -52,6 +52,7 @@ def by_row(outputs: dict[str, list[Any]]) -> list[Row]:
     return [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
 
 
+@BOTH_WAYS
 def test_health_and_metadata_of_the_server(server: Running) -> None:
     get = server.http.get
     assert get("/v2/health/live").json() == {"live": True}
@@ -67,6 +68,7 @@ def test_health_and_metadata_of_the_server(server: Running) -> None:
     assert get("/readyz").json()["status"] == "ready"
 
 
+@BOTH_WAYS
 def test_a_model_of_one_number_type_is_described_as_one_tensor_and_others_as_one_a_feature(server: Running) -> None:
     fraud = server.http.get("/v2/models/fraud").json()
     assert {name: fraud[name] for name in ("name", "versions", "platform", "inputs")} == {
@@ -89,6 +91,7 @@ def test_a_model_of_one_number_type_is_described_as_one_tensor_and_others_as_one
     ]
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("flat", [True, False])
 @pytest.mark.parametrize("name", ["fraud", "loan", "price", "species"])
 def test_a_tensor_a_feature_is_answered_as_our_own_protocol_answers(
@@ -105,6 +108,7 @@ def test_a_tensor_a_feature_is_answered_as_our_own_protocol_answers(
     assert kept["outputs"] == server.predict(name, rows)["outputs"][6]
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("name", ["fraud", "species"])
 def test_one_tensor_of_all_features_may_be_nested_or_flat(
     server: Running, models: Mapping[str, Made], name: str
@@ -119,6 +123,7 @@ def test_one_tensor_of_all_features_may_be_nested_or_flat(
         assert by_row(outputs_of(infer(server, name, {"inputs": [tensor]}))) == expected
 
 
+@BOTH_WAYS
 def test_missing_values_are_null_or_a_tensor_that_is_not_sent(server: Running, models: Mapping[str, Made]) -> None:
     made = models["loan"]
     row = {"visits": 1, "weekday": "mon", "age": 40.0}
@@ -128,6 +133,7 @@ def test_missing_values_are_null_or_a_tensor_that_is_not_sent(server: Running, m
         assert by_row(outputs_of(infer(server, "loan", {"inputs": inputs}))) == expected
 
 
+@BOTH_WAYS
 def test_what_clients_add_is_ignored_and_what_they_ask_for_is_answered_in_their_order(
     server: Running, models: Mapping[str, Made]
 ) -> None:
@@ -146,6 +152,7 @@ def test_what_clients_add_is_ignored_and_what_they_ask_for_is_answered_in_their_
     assert traced.status_code == 200
 
 
+@BOTH_WAYS
 def test_a_prediction_asked_of_a_named_version_is_journalled_as_such(
     server: Running, models: Mapping[str, Made]
 ) -> None:
@@ -154,6 +161,7 @@ def test_a_prediction_asked_of_a_named_version_is_journalled_as_such(
     assert kept["purpose"] == "pinned"
 
 
+@BOTH_WAYS
 def test_unknown_models_and_versions_are_told_in_the_words_that_clients_look_for(server: Running) -> None:
     for path in ("/v2/models/nope", "/v2/models/nope/ready", "/v2/models/nope/versions/1"):
         response = server.http.get(path)

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.records import prediction_id
 from tests.models import NUMPY, Made, Row
-from tests.servers import Running
+from tests.servers import BOTH_WAYS, Running
 
 ALL = ("fraud", "loan", "price", "species")
 SHORT = {"visits": 1, "weekday": "mon", "age": 40.0}
@@ -44,6 +44,7 @@ def read(server: Running, model: str, request_id: str, row: int = 0) -> dict[str
     return document
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("name", ALL)
 def test_one_row_is_answered_as_the_model_itself_answers(
     server: Running, models: Mapping[str, Made], name: str
@@ -56,6 +57,7 @@ def test_one_row_is_answered_as_the_model_itself_answers(
         assert close(answer["outputs"], made.answers([row])[0])
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("name", ALL)
 def test_a_list_is_answered_by_a_list_in_the_same_order_under_one_id(
     server: Running, models: Mapping[str, Made], name: str
@@ -67,6 +69,7 @@ def test_a_list_is_answered_by_a_list_in_the_same_order_under_one_id(
     assert close(answer["outputs"], made.answers(rows))
 
 
+@BOTH_WAYS
 def test_what_is_missing_or_null_or_not_sent_is_the_default_or_what_the_model_learned_as_missing(
     server: Running, models: Mapping[str, Made]
 ) -> None:
@@ -80,12 +83,14 @@ def test_what_is_missing_or_null_or_not_sent_is_the_default_or_what_the_model_le
         assert document["inputs"] == as_kept(made, SHORT)
 
 
+@BOTH_WAYS
 def test_the_order_of_names_does_not_matter(server: Running, models: Mapping[str, Made]) -> None:
     row = models["loan"].rows[0]
     backwards = dict(reversed(row.items()))
     assert server.predict("loan", row)["outputs"] == server.predict("loan", backwards)["outputs"]
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("name", ALL)
 def test_every_row_is_read_back_as_it_was_asked_and_answered(
     server: Running, models: Mapping[str, Made], name: str
@@ -104,6 +109,7 @@ def test_every_row_is_read_back_as_it_was_asked_and_answered(
         assert abs(datetime.fromisoformat(document["at"]) - datetime.now(UTC)) < timedelta(minutes=5)
 
 
+@BOTH_WAYS
 def test_facts_beside_the_inputs_are_kept_one_a_row(server: Running) -> None:
     facts: dict[str, Any] = {
         "association_id": ["order:1", None, "order:3"],
@@ -120,6 +126,7 @@ def test_facts_beside_the_inputs_are_kept_one_a_row(server: Running) -> None:
         assert (document["association_id"], document["decision"], document["propensity"]) == ("both", "accept", 0.5)
 
 
+@BOTH_WAYS
 def test_the_predictions_of_an_association_id_are_found_oldest_first(server: Running) -> None:
     first = server.predict("loan", SHORT, association_id="application 7")
     second = server.predict("loan", [SHORT, SHORT], association_id=[None, "application 7"])
@@ -135,6 +142,7 @@ def test_the_predictions_of_an_association_id_are_found_oldest_first(server: Run
     assert none["predictions"] == []
 
 
+@BOTH_WAYS
 def test_an_unknown_a_foreign_and_a_forged_id_get_the_same_answer(server: Running) -> None:
     foreign = server.predict("price", {"area": 50.0, "rooms": 2})["prediction_id"]
     mine = server.predict("loan", SHORT)["prediction_id"]
@@ -150,6 +158,7 @@ def test_an_unknown_a_foreign_and_a_forged_id_get_the_same_answer(server: Runnin
     assert len(bodies) == 1
 
 
+@BOTH_WAYS
 def test_a_row_that_the_request_did_not_have_is_named(server: Running) -> None:
     answer = server.predict("loan", [SHORT, SHORT])
     for row, expected in (("2", "row: expected 0 to 1"), ("-1", "row: expected"), ("x", "row: expected")):
@@ -158,6 +167,7 @@ def test_a_row_that_the_request_did_not_have_is_named(server: Running) -> None:
         assert response.json()["error"].startswith(expected)
 
 
+@BOTH_WAYS
 def test_test_traffic_is_answered_the_same_and_journalled_apart(server: Running) -> None:
     url = "/models/loan/predict"
     live = server.http.post(url, json={"inputs": SHORT}, headers={"x-understudy-test": "0"}).json()
@@ -167,6 +177,7 @@ def test_test_traffic_is_answered_the_same_and_journalled_apart(server: Running)
     assert read(server, "loan", test["prediction_id"])["purpose"] == "test"
 
 
+@BOTH_WAYS
 def test_a_request_id_is_echoed_where_it_can_go_into_a_log_and_made_where_not(server: Running) -> None:
     def echoed(given: bytes | None) -> str:
         headers = {} if given is None else {b"x-request-id": given}
@@ -180,6 +191,7 @@ def test_a_request_id_is_echoed_where_it_can_go_into_a_log_and_made_where_not(se
     assert echoed(None) != echoed(None)
 
 
+@BOTH_WAYS
 def test_the_trace_of_a_caller_is_kept(server: Running) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     for header, kept in ((f"00-{trace}-00f067aa0ba902b7-01", trace), ("nonsense", None), ("", None)):
@@ -188,6 +200,7 @@ def test_the_trace_of_a_caller_is_kept(server: Running) -> None:
         assert read(server, "loan", answer.json()["prediction_id"])["trace"] == kept
 
 
+@BOTH_WAYS
 def test_under_the_servers_clock_a_time_of_the_callers_is_refused(server: Running) -> None:
     body = {"inputs": SHORT, "predicted_at": "2026-01-31T12:00:00Z"}
     response = server.http.post("/models/loan/predict", json=body)
