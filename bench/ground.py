@@ -13,7 +13,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from bench.bodies import Wire, bodies
 from bench.load_wrk import written
-from bench.models import Trained, trained
+from bench.models import Trained, trained, trained_slow
 
 MODEL = "bench"
 """The public name of the model."""
@@ -33,6 +33,11 @@ class Ground:
     def models(self) -> Trained:
         """Trained when they are first needed."""
         return trained(self.folder)
+
+    @cached_property
+    def slow_model(self) -> Path:
+        """As `models`, where it is wanted."""
+        return trained_slow(self.folder)
 
     def bodies(self, wire: Wire) -> list[bytes]:
         """Request bodies, made when they are first needed."""

@@ -19,6 +19,7 @@ N_FEATURES = 30
 N_TRAINING_ROWS = 20_000
 N_ROWS = 2_000
 """Distinct rows that are asked for: one row again and again would flatter trees, whose branches the CPU then knows."""
+N_SLOW_TREES, N_SLOW_TRAINING_ROWS = 3_000, 2_000
 SEED = 20_251_101
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 FEATURES = tuple(f"f{i:02d}" for i in range(N_FEATURES))
@@ -31,6 +32,17 @@ class Trained(Struct, frozen=True):
     challengers: tuple[Path, ...]
     rows: NDArray[np.float32]
     """`(N_ROWS, N_FEATURES)`."""
+
+
+def trained_slow(folder: Path) -> Path:
+    """Train gradient boosting of so many trees that one core answers about a thousand rows a second; write it."""
+    generator = np.random.default_rng(SEED)
+    x = generator.normal(size=(N_SLOW_TRAINING_ROWS, N_FEATURES)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(size=len(x)) > 0).astype(np.int64)
+    boosted = HistGradientBoostingClassifier(
+        max_iter=N_SLOW_TREES, learning_rate=0.01, early_stopping=False, random_state=SEED
+    )
+    return _written(folder / "slow.onnx", boosted.fit(x, y), x[:1])
 
 
 def trained(folder: Path) -> Trained:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,8 @@ class Outcome(Struct, frozen=True):
     sent_s: NDArray[np.float64]
     answered_s: NDArray[np.float64]
     status: NDArray[np.int16]
+    retry_after_s: NDArray[np.float64]
+    """What answers said in `Retry-After`; NaN where they said nothing."""
 
     @property
     def n_errors(self) -> int:
@@ -45,6 +48,12 @@ class Outcome(Struct, frozen=True):
         answered = self.status == 200
         latencies = (self.answered_s - self.intended_s)[answered]
         return float(np.percentile(latencies, percentile)) * 1e6 if len(latencies) else float("nan")
+
+    def refusal_us(self, percentile: float) -> float:
+        """From sending to the end of an answer of 503; NaN without any."""
+        refused = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        took = (self.answered_s - self.sent_s)[refused]
+        return float(np.percentile(took, percentile)) * 1e6 if len(took) else float("nan")
 
     def send_delay_us(self, percentile: float) -> float:
         """How late requests left: for want of an idle connection, or as the generator was held up."""
@@ -125,6 +134,7 @@ class _Generator:
         n = len(due)
         self._sent, self._answered = [float("nan")] * n, [float("nan")] * n
         self._status = [NO_ANSWER] * n
+        self._retry_after_s = [float("nan")] * n
         self._start_s = 0.0
 
     def run(self, patience_s: float) -> Outcome:
@@ -144,7 +154,13 @@ class _Generator:
                 select.select([self._poll], [], [], waits_s)
             for fileno, _ in self._poll.poll(0):
                 self._receive(self._open[fileno])
-        return Outcome(np.array(due), np.array(self._sent), np.array(self._answered), np.array(self._status, np.int16))
+        return Outcome(
+            np.array(due),
+            np.array(self._sent),
+            np.array(self._answered),
+            np.array(self._status, np.int16),
+            np.array(self._retry_after_s),
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -186,7 +202,9 @@ class _Generator:
             connection.wanted = answer_bytes(connection.received)
         if connection.wanted and len(connection.received) >= connection.wanted:
             self._answered[connection.index] = time.perf_counter() - self._start_s
-            self._status[connection.index] = int(connection.received[9:12])
+            status = self._status[connection.index] = int(connection.received[9:12])
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self._retry_after_s[connection.index] = retry_after_s(connection.received)
             connection.index = -1
             self._idle.append(connection)
 
@@ -201,6 +219,12 @@ class _Generator:
             self._connect()
         except OSError:  # nobody listens any more; those who are left go on
             return
+
+
+def retry_after_s(received: bytes) -> float:
+    """The seconds of `Retry-After` in the head that begins here; NaN without one."""
+    _, found, after = received.partition(b"\r\n\r\n")[0].lower().partition(b"\r\nretry-after:")
+    return float(after.split(b"\r\n", 1)[0]) if found else float("nan")
 
 
 def answer_bytes(received: bytes) -> int:

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, assert_never
 
 from bench.ground import MODEL, Ground, free_port
 from bench.models import FEATURES
@@ -21,16 +23,27 @@ class NotPrepared(Exception):
     """The server that takes the models did not start; carries what it printed."""
 
 
-def copied_store(ground: Ground, store: Path, *, challengers: bool) -> Path:
-    """A fresh store with a champion, and two challengers if wanted; nothing was ever asked of it."""
-    template = ground.folder / ("store-with-challengers" if challengers else "store-alone")
+Cast = Literal["alone", "with challengers", "slow"]
+"""Who plays: a champion, with two challengers, or a slow champion."""
+
+
+def copied_store(ground: Ground, store: Path, cast: Cast) -> Path:
+    """A fresh store with these versions; nothing was ever asked of it."""
+    template = ground.folder / f"store {cast}"
     if not template.exists():
-        _prepare(ground, template, challengers=challengers)
+        match cast:
+            case "slow":
+                _prepare(template, ground.slow_model, ())
+            case "alone" | "with challengers":
+                models = ground.models
+                _prepare(template, models.champion, models.challengers if cast != "alone" else ())
+            case _:
+                assert_never(cast)
     shutil.copytree(template, store)
     return store
 
 
-def _prepare(ground: Ground, store: Path, *, challengers: bool) -> None:
+def _prepare(store: Path, champion: Path, challengers: Sequence[Path]) -> None:
     """Serve an empty folder, register, stop."""
     port = free_port()
     log = store.with_suffix(".log")
@@ -42,8 +55,8 @@ def _prepare(ground: Ground, store: Path, *, challengers: bool) -> None:
         with Client(f"http://127.0.0.1:{port}") as client:
             _wait(client, process, log)
             client.create_model(MODEL, "binary", [{"name": name, "dtype": "float32"} for name in FEATURES])
-            client.register(MODEL, ground.models.champion.read_bytes(), "champion", score="probabilities:1")
-            for challenger in ground.models.challengers if challengers else ():
+            client.register(MODEL, champion.read_bytes(), "champion", score="probabilities:1")
+            for challenger in challengers:
                 client.register(MODEL, challenger.read_bytes(), "challenger", score="probabilities:1")
     finally:
         stop(process.pid)

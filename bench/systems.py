@@ -12,7 +12,7 @@ from msgspec import Struct
 from bench.bodies import Wire
 from bench.ground import MODEL, Ground
 from bench.peers.catalogue import PEERS, Peer
-from bench.stores import copied_store
+from bench.stores import Cast, copied_store
 
 ROOT = Path(__file__).parents[1]
 UNDERSTUDY = (sys.executable, "-c", "from gateway.cli import main; main(prog_name='understudy')")
@@ -50,12 +50,12 @@ class System(Struct, frozen=True):
     """Whether it is also asked at a fixed rate."""
 
 
-def _understudy(*, challengers: bool, **settings: str) -> Callable[[Ground, Path, int], Launch]:
+def understudy(cast: Cast = "alone", **settings: str) -> Callable[[Ground, Path, int], Launch]:
     """`understudy serve` on a copy of a store with the models; `section__key=value` are settings."""
     environment = {f"UNDERSTUDY__{key.upper()}": value for key, value in settings.items()}
 
     def launch(ground: Ground, folder: Path, port: int) -> Launch:
-        store = copied_store(ground, folder / "store", challengers=challengers)
+        store = copied_store(ground, folder / "store", cast)
         return Launch((*UNDERSTUDY, "serve", "--data-dir", str(store), "--port", str(port)), environment)
 
     return launch
@@ -94,15 +94,15 @@ def _models(ground: Ground) -> dict[str, str]:
 SYSTEMS = (
     System(REFERENCE, "FastAPI + onnxruntime", _fastapi("plain"), open_loop=True),
     System("fastapi_mirror", "FastAPI, naive mirroring", _fastapi("mirror")),
-    System("process", "Understudy", _understudy(challengers=False), open_loop=True),
-    System("shadowed", "Understudy, 2 challengers", _understudy(challengers=True), challengers=2, open_loop=True),
+    System("process", "Understudy", understudy(), open_loop=True),
+    System("shadowed", "Understudy, 2 challengers", understudy("with challengers"), challengers=2, open_loop=True),
     System(
         "power",
         "Understudy, power, 2 challengers",
-        _understudy(challengers=True, journal__durability="power"),
+        understudy("with challengers", journal__durability="power"),
         challengers=2,
     ),
-    System("named", "Understudy, named features", _understudy(challengers=False), PREDICT, "named"),
-    System("no_lane", "Understudy, lane off", _understudy(challengers=False, server__lane="false")),
+    System("named", "Understudy, named features", understudy(), PREDICT, "named"),
+    System("no_lane", "Understudy, lane off", understudy(server__lane="false")),
     *(_peer(peer) for peer in PEERS),
 )

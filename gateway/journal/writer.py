@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -277,14 +278,18 @@ class GroupAppender:
             seqs = self._writer.append([draft for drafts, _ in group for draft in drafts])
         except Exception as error:  # noqa: BLE001  # the edge of a thread: whatever it is, nobody may wait for ever
             self._failed = error if isinstance(error, JournalUnavailable) else JournalUnavailable(repr(error))
-            for _, done in group:
-                self._loop.call_soon_threadsafe(done, self._failed)
+            self._loop.call_soon_threadsafe(self._tell, [(done, self._failed) for _, done in group])
             return
         self._failed = None
-        first = seqs.start
-        for drafts, done in group:
-            self._loop.call_soon_threadsafe(done, range(first, first + len(drafts)))
-            first += len(drafts)
+        ends = list(accumulate((len(drafts) for drafts, _ in group), initial=seqs.start))
+        fates = [range(first, end) for first, end in pairwise(ends)]
+        told = [(done, fate) for (_, done), fate in zip(group, fates, strict=True)]
+        self._loop.call_soon_threadsafe(self._tell, told)
+
+    def _tell(self, fates: Sequence[tuple[Done, range | JournalUnavailable]]) -> None:
+        """Back in the loop, which is woken once a group; each is told apart, so that one who raises stops no other."""
+        for done, fate in fates:
+            self._loop.call_soon(done, fate)
 
     def _beat(self, at_us: int) -> None:
         try:
