@@ -1,7 +1,7 @@
 """`python -m bench.overload`: what becomes of a server that is asked three and five times what it can do.
 
 An open loop does not slow down when the server does, as the callers of a service do not. The champion is a real one
-that is slow (gradient boosting of 3,000 trees), so that the load generator can exceed it many times from one core. The
+that is slow (a wide network), so that the load generator can exceed it many times from one core. The
 peak is what a closed loop gets; goodput is answers of 200 a second, of requests that became due in the overload.
 """
 
@@ -21,6 +21,7 @@ import numpy as np
 from msgspec import Struct
 
 from bench.bodies import requests
+from bench.cpu import cpu_us
 from bench.ground import Ground
 from bench.load_wrk import WrkFailed
 from bench.memory import pss_bytes
@@ -62,6 +63,10 @@ class Overload(Struct, frozen=True):
     """How late requests left: what the generator itself adds."""
     recovered_s: float
     """After the overload, at half of the peak: when the last request was due that was not answered within a tenth."""
+    peak_cpu_us: float
+    """Processor time of an answer of 200 at the peak."""
+    cpu_us: float
+    """And in the overload, with what refusals cost: where nothing else has the core, goodput follows it."""
     grown_bytes: int
     """What the processes that answer had more at the end than before."""
 
@@ -82,18 +87,37 @@ def measured(ground: Ground, *, rounds: int, seconds: float) -> Iterator[Overloa
 def _overloaded(server: Running, ground: Ground, number: int, factor: int, seconds: float) -> Overload:
     prepared = requests(SLOW.path, ground.bodies(SLOW.wire))
     load(server, ground, CLOSED_CONNECTIONS, 2.0)
-    peak = load(server, ground, CLOSED_CONNECTIONS, seconds).requests_per_s
     before = sum(pss_bytes(server.roles()).values())
+    used_us = [_used_us(server)]
+    at_peak = load(server, ground, CLOSED_CONNECTIONS, seconds)
+    used_us.append(_used_us(server))
+    peak = at_peak.requests_per_s
     outcome = drive(server.address, prepared, factor * peak, seconds, n_connections=N_CONNECTIONS, seed=number)
+    used_us.append(_used_us(server))
     after = drive(server.address, prepared, peak / 2, max(3.0, seconds), n_connections=CLOSED_CONNECTIONS, seed=number)
-    grown = sum(pss_bytes(server.roles()).values()) - before
-    refused = outcome.status == 503
+    refused, n_answered = outcome.status == 503, int((outcome.status == 200).sum())
     return Overload(
-        number, factor, peak, goodput_per_s(outcome, seconds), int(refused.sum()), outcome.refusal_us(50),
-        outcome.refusal_us(99), int(np.isnan(outcome.retry_after_s[refused]).sum()),
-        int((~refused & (outcome.status != 200)).sum()), outcome.latency_us(99), outcome.send_delay_us(99),
-        recovered_s(after), grown,
-    )  # fmt: skip
+        round=number,
+        factor=factor,
+        peak_per_s=peak,
+        goodput_per_s=goodput_per_s(outcome, seconds),
+        n_refused=int(refused.sum()),
+        refused_p50_us=outcome.refusal_us(50),
+        refused_p99_us=outcome.refusal_us(99),
+        n_without_retry_after=int(np.isnan(outcome.retry_after_s[refused]).sum()),
+        n_other=len(refused) - int(refused.sum()) - n_answered,
+        answered_p99_us=outcome.latency_us(99),
+        late_p99_us=outcome.send_delay_us(99),
+        recovered_s=recovered_s(after),
+        peak_cpu_us=(used_us[1] - used_us[0]) / at_peak.n_requests,
+        cpu_us=(used_us[2] - used_us[1]) / max(1, n_answered),
+        grown_bytes=sum(pss_bytes(server.roles()).values()) - before,
+    )
+
+
+def _used_us(server: Running) -> float:
+    """Processor time of what answers."""
+    return cpu_us(server.roles()).get("gateway", 0.0)
 
 
 def goodput_per_s(outcome: Outcome, seconds: float) -> float:
@@ -112,14 +136,15 @@ def recovered_s(outcome: Outcome, within_s: float = 0.1) -> float:
 def markdown(found: Sequence[Overload], facts: str) -> str:
     """The table that README includes."""
     intro = (
-        f"Measured {facts}. A champion of about a thousand rows a second, `server.max_wait_s` = {MAX_WAIT_S:g}; medians. "
-        "Refusals are timed from sending; the last column is how late the generator itself was, on the other core."
+        f"Measured {facts}. A champion of about a thousand rows a second, `server.max_wait_s` = {MAX_WAIT_S:g}. "
+        "Medians. Refusals are timed from sending; the last column is how late the load generator itself was."
     )
     head = (
-        "asked for | peak, req/s | goodput | of peak (goal) | refusals p50 / p99 ms | answers p99 ms | "
-        "without Retry-After | lost | normal again after s | memory MB | late p99 ms"
+        "asked for | peak, req/s | goodput | of peak (goal) | CPU µs an answer at peak / now | "
+        "refusals p50 / p99 ms | answers p99 ms | without Retry-After | lost | normal again after s | "
+        "memory MB | late p99 ms"
     )
-    lines = [intro, "", f"| {head} |", "| --- |" + " ---: |" * 10]
+    lines = [intro, "", f"| {head} |", "| --- |" + " ---: |" * 11]
     for factor in FACTORS:
         own = [each for each in found if each.factor == factor]
         if not own:
@@ -132,6 +157,7 @@ def markdown(found: Sequence[Overload], facts: str) -> str:
         goal = GOODPUT[factor][0]
         lines.append(
             f"| {factor}x | {middle('peak_per_s'):,.0f} | {middle('goodput_per_s'):,.0f} | {share:.0%} (>= {goal:.0%}) "
+            f"| {middle('peak_cpu_us'):,.0f} / {middle('cpu_us'):,.0f} "
             f"| {middle('refused_p50_us') / 1e3:.2f} / {middle('refused_p99_us') / 1e3:.1f} "
             f"| {middle('answered_p99_us') / 1e3:.0f} | {sum(each.n_without_retry_after for each in own)} "
             f"| {sum(each.n_other for each in own)} | {middle('recovered_s'):.2f} "

@@ -170,8 +170,8 @@ class Supervisor:
         self._serves = False
         self.workers = [Worker("gateway", self._starter("gateway")) for _ in range(settings.server.workers)]
 
-    def run(self, stop: threading.Event) -> Ending:
-        """Keep the workers running until told to stop, or until that cannot be done."""
+    def run(self, stop: threading.Event, hurry: threading.Event) -> Ending:
+        """Keep the workers running until told to `stop`, or until that cannot be done; `hurry`: told so again."""
         ending: Ending | None = None
         while ending is None and not stop.wait(START_POLL_S if not self._serves else POLL_S):
             if not self._serves:
@@ -183,7 +183,7 @@ class Supervisor:
             if not all(states):
                 _log.error("a worker crashed too often: giving up", crashes=CRASHES_ALLOWED, within_s=CRASH_WINDOW_S)
                 ending = "crashed"
-        self._stop()
+        self._stop(hurry)
         return ending or "stopped"
 
     def _listen(self) -> None:
@@ -202,16 +202,26 @@ class Supervisor:
             self._opened.callback(os.close, end)
         return ends
 
-    def _stop(self) -> None:
+    def _stop(self, hurry: threading.Event) -> None:
         """The gateway first: what it still answers is mirrored when the next run starts, from the same cursor."""
         asked_s = time.monotonic()
+        self._bound.close()  # when the last worker has closed it too, callers are refused and need not wait for nobody
         for worker in self.workers:
             worker.ask_to_end()
-        for worker in self.workers:
-            server = self._settings.server
-            drain_s = server.drain_notice_s + server.drain_s if worker.role == "gateway" else 0.0
-            worker.end_by(asked_s + drain_s + LAST_STEP_S)
+        deadlines_s = [(worker, asked_s + self._patience_s(worker)) for worker in self.workers]
+        while not hurry.wait(POLL_S) and any(w.runs and time.monotonic() < by_s for w, by_s in deadlines_s):
+            pass
+        if hurry.is_set():
+            for worker in self.workers:
+                worker.ask_to_end()
+        for worker, by_s in deadlines_s:
+            worker.end_by(by_s)
         self._opened.close()
+
+    def _patience_s(self, worker: Worker) -> float:
+        """How long it may take to end."""
+        server = self._settings.server
+        return LAST_STEP_S + (server.drain_notice_s + server.drain_s if worker.role == "gateway" else 0.0)
 
     def _starter(self, role: str) -> Callable[[], subprocess.Popen[bytes]]:
         own = InheritedGateway(self._bound.fileno(), str(self._tallies), self._hello) if role == "gateway" else None
@@ -238,9 +248,15 @@ def end_with_parent(pipe: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+def stop_on_signals(hurry: threading.Event | None = None) -> threading.Event:
+    """An event that SIGTERM and SIGINT set; when they come again they set `hurry`."""
     stop = threading.Event()
+
+    def told(*_: object) -> None:
+        if stop.is_set() and hurry is not None:
+            hurry.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, told)
     return stop

@@ -85,6 +85,12 @@ class Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces leave as they are sent
         self._file = self._socket.makefile("rb")
 
+    @property
+    def port(self) -> int:
+        """Ours, by which the other side knows it."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
     def __enter__(self) -> Self:
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,14 +30,15 @@ def serve(
 ) -> None:
     """Answer requests, mirror them, close cohorts and decide: all roles on this machine.
 
-    Runs until SIGTERM or Ctrl-C, which finish what was taken.
+    Runs until SIGTERM or Ctrl-C, which finish what was taken; the second time they hurry.
     """
     overrides = {"server.host": host, "server.port": port, "server.workers": workers}
     settings = settings_of(config, data_dir, **overrides)
     set_up(settings.logs, "supervisor")
-    stop = stop_on_signals()
+    hurry = threading.Event()
+    stop = stop_on_signals(hurry)
     with failing_in_one_line(), _bound(settings) as bound:
-        ending = Supervisor(settings, bound, announcing(settings, bound, as_json=as_json)).run(stop)
+        ending = Supervisor(settings, bound, announcing(settings, bound, as_json=as_json)).run(stop, hurry)
     if ending == "refused":
         raise Exit(FAILED)  # the worker has told it
     if ending == "crashed":

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 from msgspec import Struct
@@ -20,6 +21,7 @@ class Answer(Struct, frozen=True):
 
     version: int
     prediction_id: str
+    outputs: dict[str, Any]
     asked_s: float
     given_s: float
 
@@ -62,7 +64,9 @@ class Traffic:
                         self.failures.append(response.text)
                         return
                     said = response.json()
-                    self.answers.append(Answer(said["version"], said["prediction_id"], asked_s, given_s))
+                    self.answers.append(
+                        Answer(said["version"], said["prediction_id"], said["outputs"], asked_s, given_s)
+                    )
                     if self._stop.is_set():
                         return
 
