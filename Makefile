@@ -27,6 +27,7 @@ chaos: $(READY)  ## the faults, many times over
 bench: $(READY)  ## figures of speed, memory and start beside FastAPI (and peers, where installed); needs wrk
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench $(BENCH_ARGS)
+	$(BIN)/python -m bench.overload
 	$(BIN)/python -m bench.readme README.md
 
 bench-peers:     ## other model servers, each in an environment of its own under .bench-peers

@@ -21,7 +21,7 @@ N_FEATURES = 30
 N_TRAINING_ROWS = 20_000
 N_ROWS = 2_000
 """Distinct rows that are asked for: one row again and again would flatter trees, whose branches the CPU then knows."""
-N_WIDE, N_SLOW_TRAINING_ROWS = 4_000, 200
+N_WIDE, N_DEEP, N_SLOW_TRAINING_ROWS = 4_000, 3, 200
 SEED = 20_251_101
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 FEATURES = tuple(f"f{i:02d}" for i in range(N_FEATURES))
@@ -37,11 +37,11 @@ class Trained(Struct, frozen=True):
 
 
 def trained_slow(folder: Path) -> Path:
-    """Train (for one step, as nobody asks how well) a network that is so wide that a row takes it a millisecond."""
+    """Train (for one step, as nobody asks how well) a network that is so wide that a row takes it half a millisecond."""
     generator = np.random.default_rng(SEED)
     x = generator.normal(size=(N_SLOW_TRAINING_ROWS, N_FEATURES)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64)
-    wide = MLPClassifier((N_WIDE, N_WIDE), max_iter=1, batch_size=N_SLOW_TRAINING_ROWS, random_state=SEED)
+    wide = MLPClassifier((N_WIDE,) * N_DEEP, max_iter=1, batch_size=N_SLOW_TRAINING_ROWS, random_state=SEED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         wide.fit(x, y)

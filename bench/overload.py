@@ -136,7 +136,7 @@ def recovered_s(outcome: Outcome, within_s: float = 0.1) -> float:
 def markdown(found: Sequence[Overload], facts: str) -> str:
     """The table that README includes."""
     intro = (
-        f"Measured {facts}. A champion of about a thousand rows a second, `server.max_wait_s` = {MAX_WAIT_S:g}. "
+        f"Measured {facts}. A wide network as champion, `server.max_wait_s` = {MAX_WAIT_S:g}. "
         "Medians. Refusals are timed from sending; the last column is how late the load generator itself was."
     )
     head = (

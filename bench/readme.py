@@ -1,25 +1,30 @@
-"""`python -m bench.readme README.md` puts the table of figures into it, between its two markers."""
+"""`python -m bench.readme README.md` puts the tables of figures into it, each between its two markers."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 RESULTS = Path(__file__).with_name("results")
+PARTS = ("figures", "overload")
+"""Files of results, and the names in the markers."""
 
 
-def with_figures(readme: str, figures: str) -> str:
-    """The same text with these figures."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{figures.strip()}\n{END}{after}"
+def with_part(readme: str, part: str, text: str) -> str:
+    """The same text with this between the markers of a part."""
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
+    before, _, rest = readme.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text.strip()}\n{end}{after}"
 
 
 def main() -> None:
     """Rewrite the named file."""
     path = Path(sys.argv[1])
-    path.write_text(with_figures(path.read_text(), (RESULTS / "figures.md").read_text()))
+    readme = path.read_text()
+    for part in PARTS:
+        readme = with_part(readme, part, (RESULTS / f"{part}.md").read_text())
+    path.write_text(readme)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from bench.figures import named, ratio, summaries
 from bench.gates import GATES, Gate, judged
 from bench.load_wrk import Load, WrkFailed, read
 from bench.picture import svg
-from bench.readme import with_figures
+from bench.readme import PARTS, RESULTS, with_part
 from bench.report import markdown
 from bench.rounds import CONNECTIONS, Cell, Mirrored, Paced, Skipped, Visit, rotated
 from bench.systems import SYSTEMS
@@ -134,6 +134,13 @@ def test_the_picture_is_well_formed_alone_and_to_scale() -> None:
     assert re.findall(r"https?://[^\"\s]+", picture) == ["http://www.w3.org/2000/svg"]
 
 
-def test_the_figures_take_their_place_in_a_readme() -> None:
-    before = "a\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nb\n"
-    assert with_figures(before, "new\n") == before.replace("old", "new")
+@pytest.mark.parametrize("part", PARTS)
+def test_the_figures_take_their_place_in_a_readme(part: str) -> None:
+    before = f"a\n<!-- {part}: begin -->\nold\n<!-- {part}: end -->\nb\n"
+    assert with_part(before, part, "new\n") == before.replace("old", "new")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_readme_shows_the_results_that_are_kept(part: str) -> None:
+    readme = (RESULTS.parents[1] / "README.md").read_text()
+    assert with_part(readme, part, (RESULTS / f"{part}.md").read_text()) == readme

@@ -34,7 +34,7 @@ BODY = json.dumps({"inputs": {"a": 1.0, "b": 2.0}}).encode()
 @contextmanager
 def two_champions(tmp_path: Path) -> Iterator[tuple[Stage, int]]:
     with staged(tmp_path / "store", source="server") as stage:
-        stage.declare(Policy(promotion="manual"))
+        stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
         yield stage, stage.challenger(logistic(TRUTH))
 
