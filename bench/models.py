@@ -37,7 +37,7 @@ class Trained(Struct, frozen=True):
 
 
 def trained_slow(folder: Path) -> Path:
-    """Train (for one step, as nobody asks how well) a network that is so wide that a row takes it half a millisecond."""
+    """Train (one step, as nobody asks how well) a network that is so wide that a row takes it half a millisecond."""
     generator = np.random.default_rng(SEED)
     x = generator.normal(size=(N_SLOW_TRAINING_ROWS, N_FEATURES)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64)

@@ -10,8 +10,6 @@ uvicorn is pinned to one minor version: `tests/gateway/test_connection.py` holds
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -19,44 +17,18 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.config import ServerSettings
-from gateway.front import INCOMPLETE, REQUEST_ID, Front
-from gateway.problems import MEDIA_TYPE, Problem, problem
-
-_AT_ONCE = struct.pack("ii", 1, 0)
-"""For SO_LINGER: closing throws away what is unsent."""
-
-
-class Refused(Exception):
-    """A request that is not read further."""
-
-    def __init__(self, status: HTTPStatus, name: str, sentence: str) -> None:
-        self.status, self.name, self.sentence = status, name, sentence
-        super().__init__(sentence)
+from gateway.flow import Flow, reset
+from gateway.front import INCOMPLETE, Front
+from gateway.problems import problem
+from gateway.refusals import Refused, check_head, check_size, head_of, malformed
 
 
 class _Over(Exception):
     """A request after the one that ends the connection."""
-
-
-class _Flow(FlowControl):
-    """Reads no more while requests wait for their turn, although the one at its turn asks for more of its body.
-
-    It has all of its body by then. Without this, who sends without end and reads nothing fills the memory.
-    """
-
-    def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._may_read = may_read
-
-    def resume_reading(self) -> None:
-        """Read on, unless there is enough to do."""
-        if self._may_read():
-            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -102,7 +74,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """It is there."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, lambda: self._ended or not self.pipeline)
+        self.flow = Flow(transport, lambda: self._ended or not self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         """Parse it; whatever is wrong with it is answered, in its turn, and ends the connection."""
@@ -112,7 +84,7 @@ class Connection(HttpToolsProtocol):
         try:
             self._parse(data)
             self._n_idle_bytes = 0 if self._moved else self._n_idle_bytes + len(data)
-            self._check_size(self._n_idle_bytes)
+            check_size(self._n_idle_bytes, self._settings)
         except (httptools.HttpParserError, Refused) as error:
             why = error if isinstance(error, Refused) else error.__context__
             if isinstance(why, _Over):
@@ -120,7 +92,7 @@ class Connection(HttpToolsProtocol):
             elif isinstance(why, Refused):
                 self._end_with(why)
             else:
-                self._end_with(_malformed("the request is not HTTP/1.1"))
+                self._end_with(malformed("the request is not HTTP/1.1"))
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -136,7 +108,7 @@ class Connection(HttpToolsProtocol):
         """Its head is there."""
         if self._declines_upgrade():
             return
-        self._check_head()
+        check_head(self.url, self.headers, self.parser.get_http_version(), self._settings)
         super().on_headers_complete()
         self._in_head, self._moved = False, True
         if self.front.draining:
@@ -161,7 +133,7 @@ class Connection(HttpToolsProtocol):
         """The caller sends no more, and may still read: what it has asked is answered before the end."""
         self._half_closed, self._takes_more = True, False
         if self._begun_s is not None:
-            self._end_with(_malformed("the request ends before it is complete"))
+            self._end_with(malformed("the request ends before it is complete"))
         return self._answering and not self._ended
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -235,7 +207,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
         elif self.flow.write_paused:
             if now_s - self._unread_since_s > receive_s:
-                self._reset()
+                reset(self.transport)
         elif self._begun_s is not None:
             if self.flow.read_paused or self.pipeline:  # it is us that does not read on
                 self._begun_s = now_s
@@ -245,20 +217,15 @@ class Connection(HttpToolsProtocol):
         elif not self._answering and quiet_s > self._settings.keep_alive_s:
             self.transport.close()
 
-    def _reset(self) -> None:
-        """End it at once, and have the system forget what it holds for a caller that does not read: megabytes."""
-        its = self.transport.get_extra_info("socket")
-        if its is not None:
-            its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-        self.transport.abort()
-
     def _end_with(self, refused: Refused) -> None:
         """Answer what is being received by this, in its turn, and end the connection; nothing more is taken."""
         self._begun_s, self._takes_more = None, False
         if self._in_head or not self.cycle.response_complete:
             ticket = self.front.take({})
             said = problem(ticket.request_id, refused.status, refused.name, refused.sentence)
-            self._last_words = self.head_of(said, ticket.request_id, keep_alive=False) + said.body
+            self._last_words = (
+                head_of(self.server_state.default_headers, said, ticket.request_id, keep_alive=False) + said.body
+            )
             self.front.leave(ticket, said.status)
         else:
             self._last_words = b""  # it was answered before it was complete
@@ -329,35 +296,3 @@ class Connection(HttpToolsProtocol):
             raise _Over
         self._begun_s, self._n_body_bytes = self.loop.time(), 0
         self._in_head = self._moved = True
-
-    def _check_size(self, n_bytes: int) -> None:
-        if n_bytes > self._settings.max_header_bytes:
-            limit = f"the head is larger than {self._settings.max_header_bytes:,} bytes (server.max_header_bytes)"
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "HeaderTooLarge", limit)
-
-    def _check_head(self) -> None:
-        """Hold a complete head to its limits.
-
-        Raises:
-            Refused: it is too large, or names no Host or several.
-        """
-        self._check_size(len(self.url) + sum(len(name) + len(value) for name, value in self.headers))
-        if len(self.headers) > self._settings.max_headers:
-            limit = f"expected at most {self._settings.max_headers} headers (server.max_headers)"
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "HeaderTooLarge", limit)
-        n_hosts = sum(name == b"host" for name, _ in self.headers)
-        if n_hosts != 1 and (n_hosts > 1 or self.parser.get_http_version() != "1.0"):
-            raise _malformed(f"host: expected one, got {n_hosts}")
-
-    def head_of(self, said: Problem, request_id: str, *, keep_alive: bool) -> bytes:
-        """The bytes before a problem's body, as uvicorn writes what Litestar answers."""
-        lines = [STATUS_LINE[said.status], *(b"%b: %b\r\n" % line for line in self.server_state.default_headers)]
-        named = {**said.headers, "content-type": MEDIA_TYPE, "content-length": str(len(said.body))}
-        lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in named.items()]
-        lines.append(f"{REQUEST_ID}: {request_id}\r\n".encode("latin-1"))
-        lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-        return b"".join(lines)
-
-
-def _malformed(sentence: str) -> Refused:
-    return Refused(HTTPStatus.BAD_REQUEST, "MalformedRequest", sentence)

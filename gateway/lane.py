@@ -26,6 +26,7 @@ from gateway.heads import Head, Heads
 from gateway.lineup import Lineups
 from gateway.predictor import Predictor
 from gateway.problems import OURS, fault, problem_of
+from gateway.refusals import head_of
 
 _log = structlog.get_logger("gateway")
 
@@ -114,7 +115,8 @@ class Exchange:
             _log.error("unexpected", request_id=ticket.request_id, model=self.head.target[1], exc_info=error)
             said = fault(ticket.request_id)
         if not connection.transport.is_closing():
-            head = connection.head_of(said, ticket.request_id, keep_alive=self.keep_alive)
+            defaults = connection.server_state.default_headers
+            head = head_of(defaults, said, ticket.request_id, keep_alive=self.keep_alive)
             connection.transport.write(head + said.body)
         connection.lane.front.leave(ticket, said.status)
         self._end()

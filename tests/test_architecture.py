@@ -79,7 +79,7 @@ THEIRS = {
     "sqlalchemy": ["registry/*"],
     "structlog": ["gateway/*", "retrain/cycle.py"],
     "threadpoolctl": ["retrain/train.py"],
-    "uvicorn": ["gateway/worker.py", "gateway/connection.py", "gateway/lane.py"],
+    "uvicorn": [f"gateway/{name}.py" for name in ("worker", "connection", "flow", "lane", "refusals")],
 }
 
 RESTRICTED = {

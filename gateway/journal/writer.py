@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,7 @@ def file_name(writer: int, first_seq: int) -> str:
 
 
 class PredictionWriter:
-    """Appends chunks; each `append` is one transaction.
-
-    Use it from one thread. Its checkpointer has a thread and a connection of its own.
-    """
+    """Appends chunks, a transaction each `append`. Use it from one thread; its checkpointer has another."""
 
     def __init__(self, folder: Path, writer: int, lock: int, settings: JournalSettings) -> None:
         self.writer = writer
@@ -281,12 +278,10 @@ class GroupAppender:
             self._loop.call_soon_threadsafe(self._tell, [(done, self._failed) for _, done in group])
             return
         self._failed = None
-        ends = list(accumulate((len(drafts) for drafts, _ in group), initial=seqs.start))
-        fates = [range(first, end) for first, end in pairwise(ends)]
-        told = [(done, fate) for (_, done), fate in zip(group, fates, strict=True)]
-        self._loop.call_soon_threadsafe(self._tell, told)
+        fates = (range(*ends) for ends in pairwise(accumulate((len(d) for d, _ in group), initial=seqs.start)))
+        self._loop.call_soon_threadsafe(self._tell, zip((done for _, done in group), fates, strict=True))
 
-    def _tell(self, fates: Sequence[tuple[Done, range | JournalUnavailable]]) -> None:
+    def _tell(self, fates: Iterable[tuple[Done, range | JournalUnavailable]]) -> None:
         """Back in the loop, which is woken once a group; each is told apart, so that one who raises stops no other."""
         for done, fate in fates:
             self._loop.call_soon(done, fate)

