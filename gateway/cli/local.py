@@ -42,7 +42,7 @@ def serving(settings: Settings, bound: socket.socket, model: str, *, as_json: bo
     url = f"http://{host}:{port}"
     stop = threading.Event()
     supervisor = Supervisor(settings, bound, announcing(settings, bound, as_json=as_json))
-    thread = threading.Thread(target=supervisor.run, args=(stop,), name="supervisor")
+    thread = threading.Thread(target=supervisor.run, args=(stop, threading.Event()), name="supervisor")
     thread.start()
     try:
         _wait_ready(url, model, thread)

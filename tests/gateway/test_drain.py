@@ -8,6 +8,7 @@ import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
@@ -70,7 +71,7 @@ def ready(serve: Serve) -> int:
 
 @pytest.mark.parametrize("lane", [True, False])
 def test_told_to_end_it_says_so_and_ends_each_connection_with_its_answer(store: Path, lane: bool) -> None:
-    settings = {"server__workers": 2, "server__lane": lane, "server__drain_notice_s": 3.0}
+    settings: dict[str, Any] = {"server__workers": 2, "server__lane": lane, "server__drain_notice_s": 3.0}
     with serving(store, **settings) as serve, ExitStack() as opened:
         *asking, half, slow, quiet = wires = both_workers(serve, opened, 12)
         half.send(predict()[:-5])
