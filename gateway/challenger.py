@@ -7,6 +7,7 @@ up for the rest of that batch, so that it costs time only, and only its own.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -18,6 +19,7 @@ from gateway.columns import NUMPY, Array
 from registry.errors import (
     AnswerRefused,
     ArtifactRefused,
+    ChildCrashed,
     ChildFailed,
     ChildTimedOut,
     InputsRefused,
@@ -59,6 +61,8 @@ class Challenger:
         self._artifact, self._timeout_s = artifact, timeout_s
         self._limits = ChildLimits(memory_bytes=memory_bytes)
         self._child: LimitedChild | None = None
+        self._starting: LimitedChild | None = None
+        self._ended = threading.Event()
         self._pause_s = 0.0
         self._resumes_s = 0.0
 
@@ -95,13 +99,20 @@ class Challenger:
             self._child.close()
             self._child = None
 
+    def end(self) -> None:
+        """End the child for good; called while another thread waits for it, that gets reasons, and no new child."""
+        self._ended.set()
+        for child in (self._child, self._starting):
+            if child is not None:
+                child.close()
+
     def _fill(self, scores: Scores, columns: Mapping[str, Array], start: int, stop: int, deadline_s: float) -> None:
         try:
             outputs = self._run({name: column[start:stop] for name, column in columns.items()})
         except (AnswerRefused, InputsRefused, ModelRaised, *UNLOADABLE) as error:
             if isinstance(error, ChildFailed):
                 self.close()
-            if stop - start == 1 or time.monotonic() > deadline_s:
+            if stop - start == 1 or self._ended.is_set() or time.monotonic() > deadline_s:
                 scores.status[start:stop] = STATUSES.index(_reason(error))
                 return
             middle = (start + stop) // 2
@@ -130,15 +141,20 @@ class Challenger:
         return outputs
 
     def _started(self) -> LimitedChild:
+        if self._ended.is_set():
+            raise ChildCrashed("SIGKILL")
         if self._child is None:
             artifact = self._artifact()
-            child = LimitedChild(self._limits)
+            child = self._starting = LimitedChild(self._limits)
             try:
                 child.load(artifact, self.version.signature, timeout_s=max(LOADING_S, self._timeout_s))
             except BaseException:
                 child.close()  # one without its model would answer that it has none
                 raise
             self._child = child
+            if self._ended.is_set():
+                self.close()
+                raise ChildCrashed("SIGKILL")
         return self._child
 
     def _rest_if_hopeless(self, scores: Scores) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.clock import JournalClock
-from gateway.errors import BadRequest, InvalidInput, NotFound
+from gateway.errors import BadRequest, InvalidInput, JournalDamaged, NotFound
 from gateway.journal import Ledger, PredictionReader
 from gateway.journal.join import OutcomeJoin
 from gateway.lineup import Lineups, Serving
@@ -136,7 +136,7 @@ class JournalDesk:
             row = address.row
         else:
             association_id = str(sent.association_id)
-            early = not self._files.reader.associated(serving.model.name, association_id)
+            early = self._is_early(serving.model.name, association_id)
         received_us = observed_us if now_us is None else now_us
         record = OutcomeRecord(
             serving.model.name,
@@ -150,6 +150,13 @@ class JournalDesk:
             received_us,
         )
         return record, early
+
+    def _is_early(self, model: str, association_id: str) -> bool:
+        """Whether no prediction carries this id yet; not where that cannot be read: it is kept either way."""
+        try:
+            return not self._files.reader.associated(model, association_id)
+        except JournalDamaged:
+            return False
 
 
 def source_of(sent: SentOutcome, by: Principal) -> str:

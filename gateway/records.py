@@ -150,6 +150,13 @@ class WriterState(Struct, frozen=True):
     alive: bool
     last_seq: int
     watermark_us: int | None
+    problem: str | None = None
+    """Why what it wrote cannot be relied on: a file is damaged. Nobody knows how much there was where last_seq is 0."""
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether nothing at all is known of what it wrote last."""
+        return self.problem is not None and self.last_seq == 0
 
 
 class MirrorCount(Struct):

@@ -9,69 +9,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from itertools import groupby, pairwise, takewhile
+from concurrent.futures import FIRST_COMPLETED, wait
+from itertools import groupby, takewhile
 
-import numpy as np
 import structlog
 
 from gateway.challenger import Challenger, Scores, failed
-from gateway.chunk import STATUSES, Chunk, Layout, ShadowChunk, pack_outputs, unpack_columns
+from gateway.chunk import Chunk, unpack_columns
 from gateway.clock import MICROSECONDS, JournalClock
 from gateway.columns import Columns
 from gateway.config import Settings, ShadowSettings
-from gateway.errors import GatewayError, JournalDamaged
-from gateway.journal import Ledger, Mirrored, PredictionReader, only_one, open_ledger, open_reader
+from gateway.errors import GatewayError, JournalDamaged, JournalUnavailable
+from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, open_reader
 from gateway.journal.reader import ChunkHead
 from gateway.journal.sqlite import Checkpointer
 from gateway.records import Cursor, WriterState
+from gateway.seat import RETRY_S, Question, Seat
 from gateway.status import mirrored_versions
 from registry.errors import RegistryError
 from registry.store import Registry
 from registry.types import Lineup, Model
 from registry.watch import Watch
 
-SCORED = STATUSES.index("scored")
 HEADS_AT_ONCE = 2_000
 PATIENCE_S = 5.0
 """How long this worker waits for a locked journal.db; nobody waits for it."""
-RETRY_S = 1.0
-"""And for a store that could not be read."""
 _log = structlog.get_logger("shadow")
-
-
-class Seat:
-    """One version that is, or was, mirrored: what it is eligible for, and how its answers are stored."""
-
-    def __init__(self, model: Model, challenger: Challenger, generations: frozenset[int]) -> None:
-        self.model, self.challenger = model, challenger
-        self.generations = generations
-        """The generations whose live rows it is eligible for."""
-        self.layout = Layout.of(model.schema, challenger.version.signature)
-        self.finished: set[int] = set()
-        """Writers that have ended, or are past its generations for good: nothing of theirs will ever be for it."""
-        self._problem: str | None = None
-
-    @property
-    def version(self) -> int:
-        """The number of the version."""
-        return self.challenger.version.number
-
-    def takes(self, head: ChunkHead) -> bool:
-        """Whether the rows of a chunk are eligible."""
-        return head.model == self.model.name and head.purpose == "live" and head.generation in self.generations
-
-    def say(self, problem: str | None) -> None:
-        """Log why it waits, once; None when it does not."""
-        if problem is not None and problem != self._problem:
-            _log.warning("a challenger waits", model=self.model.name, version=self.version, reason=problem)
-        self._problem = problem
-
-    def stored(self, head: ChunkHead, scores: Scores, at_us: int) -> Mirrored:
-        """The shadow chunk of these scores."""
-        answered = bool((scores.status == SCORED).any())
-        outputs = pack_outputs(scores.outputs, self.layout.outputs) if answered else None
-        chunk = ShadowChunk(self.layout.digest, scores.status.tobytes(), outputs, at_us)
-        return Mirrored(head.writer, head.seq, head.generation, chunk)
 
 
 class Mirror:
@@ -93,18 +56,24 @@ class Mirror:
         self._watch = Watch(registry)
 
     def step(self) -> bool:
-        """Give every challenger at most one batch of each writer; whether there was anything to do."""
+        """Store what was answered, ask whoever is idle for the next batch; False once nothing is left or under way.
+
+        Where nothing could be done and somebody is being asked, it waits for an answer, for as long as a poll.
+        """
         self._refresh()
         if not self._seats:
             return False
         writers = self._reader.writers()
         worked = [self._served(seat, writers) for seat in self._seats.values()]
-        return any(worked)
+        under_way = [seat.asked.scores for seat in self._seats.values() if seat.asked is not None]
+        if under_way and not any(worked):
+            wait(under_way, self._settings.poll_s, FIRST_COMPLETED)
+        return bool(under_way) or any(worked)
 
     def close(self) -> None:
         """End every child."""
         for seat in self._seats.values():
-            seat.challenger.close()
+            seat.close()
 
     def _refresh(self) -> None:
         """Take over who is mirrored. A version that has left keeps its seat until its own generations are done."""
@@ -134,24 +103,62 @@ class Mirror:
         )
 
     def _served(self, seat: Seat, writers: Sequence[WriterState]) -> bool:
-        """At most one batch of each writer for one seat; what cannot be done now is retried, and hinders nobody."""
-        waiting = [state for state in writers if state.writer not in seat.finished]
-        cursor = self._ledger.cursor(seat.model.name, seat.version) if waiting else {}
+        """Store what a seat has answered, and ask it next; what cannot be done now is retried, and hinders nobody."""
         worked, problem = False, None
-        for state in waiting:
-            try:
-                after = self._advance(seat, state, cursor)
-            except (GatewayError, RegistryError) as error:
-                problem = f"{type(error).__name__}: {error}"
-            else:
-                worked, cursor = worked or after != cursor, after
-        seat.say(problem)
-        if not worked and self._newest[seat.model.name] not in seat.generations:
+        try:
+            worked = self._taken(seat)
+        except (GatewayError, RegistryError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            seat.rest()
+        if not seat.is_asked and not seat.rests:
+            moved, why = self._given(seat, writers)
+            worked, problem = worked or moved, why or problem
+        if problem is not None or not seat.is_asked:
+            seat.say(problem)
+        if not worked and not seat.is_asked and self._newest[seat.model.name] not in seat.generations:
             seat.challenger.close()  # it has left, and nothing of its own time is left for it
         return worked
 
+    def _given(self, seat: Seat, writers: Sequence[WriterState]) -> tuple[bool, str | None]:
+        """Ask an idle seat for its next batch; whether its cursor moved already, and what it cannot be given."""
+        waiting = seat.in_turn(writers)
+        start = cursor = self._ledger.cursor(seat.model.name, seat.version) if waiting else {}
+        problem = None
+        for state in waiting:
+            problem = state.problem or problem
+            if state.is_unreadable:
+                continue
+            try:
+                cursor = self._advance(seat, state, cursor)
+            except (GatewayError, RegistryError) as error:
+                problem = f"{type(error).__name__}: {error}"
+            if seat.is_asked:
+                break
+        return cursor != start, problem
+
+    def _taken(self, seat: Seat) -> bool:
+        """Store what the challenger has answered by now, with the cursor that says so; whether there was anything.
+
+        Raises:
+            RegistryError: the challenger could not be started, through no fault of its own; its rows wait.
+            Conflict: another worker has stored them.
+            JournalUnavailable: they could not be stored now; the answers are kept.
+        """
+        asked = seat.asked
+        if asked is None or not asked.scores.done():
+            return False
+        try:
+            self._store(seat, asked.batch, asked.scores.result(), asked.before, asked.after)
+        except JournalUnavailable:
+            raise
+        except (GatewayError, RegistryError):
+            seat.asked = None
+            raise
+        seat.asked = None
+        return True
+
     def _advance(self, seat: Seat, state: WriterState, before: Cursor) -> Cursor:
-        """Give a seat one batch of one writer; returns its cursor, as it now is."""
+        """Ask a seat for one batch of one writer, or pass over what is not for it; returns its cursor, as it now is."""
         after_seq = before.get(state.writer, 0)
         if after_seq >= state.last_seq:
             if not state.alive:
@@ -167,12 +174,24 @@ class Mirror:
         oldest_us = self._oldest_us()
         batch, last_seq = self._batch(seat, heads, oldest_us)
         lags = bool(batch) and batch[0].at_us < oldest_us
-        if batch and seat.challenger.pausing and not lags:
-            return before
         after = before | {state.writer: last_seq}
-        mirrored = self._answered(seat, batch, lags=lags)
-        self._ledger.store_shadow(seat.model.name, seat.version, mirrored, seat.layout, before, after)
+        if batch and not lags:
+            if not seat.challenger.pausing:
+                seat.ask(batch, self._questions(seat, batch), before, after)
+            return before
+        late = [failed(head.n_rows, seat.layout.outputs, "lag") for head in batch]
+        self._store(seat, batch, late, before, after)
         return after
+
+    def _store(
+        self, seat: Seat, batch: Sequence[ChunkHead], scores: Sequence[Scores], before: Cursor, after: Cursor
+    ) -> None:
+        now_us = self._clock.now_us()
+        mirrored = [
+            seat.stored(head, said, head.at_us if now_us is None else now_us)
+            for head, said in zip(batch, scores, strict=True)
+        ]
+        self._ledger.store_shadow(seat.model.name, seat.version, mirrored, seat.layout, before, after)
 
     def _known(self, seat: Seat, heads: Sequence[ChunkHead]) -> list[ChunkHead]:
         """The chunks before the first of a generation that this worker has not heard of yet: it must not pass those."""
@@ -198,18 +217,6 @@ class Mirror:
         now_us = self._clock.now_us()
         return float("-inf") if now_us is None else now_us - self._settings.lag_limit_s * MICROSECONDS
 
-    def _answered(self, seat: Seat, batch: Sequence[ChunkHead], *, lags: bool) -> list[Mirrored]:
-        """What the challenger says to these chunks, or why it says nothing."""
-        if lags:
-            scores = [failed(head.n_rows, seat.layout.outputs, "lag") for head in batch]
-        else:
-            scores = self._scores(seat, batch)
-        now_us = self._clock.now_us()
-        return [
-            seat.stored(head, said, head.at_us if now_us is None else now_us)
-            for head, said in zip(batch, scores, strict=True)
-        ]
-
     def _intact(self, head: ChunkHead) -> Chunk | None:
         """The chunk; None where the disk does not give back what was written, which is no fault of a challenger."""
         try:
@@ -218,26 +225,23 @@ class Mirror:
             _log.error("a chunk is damaged: its rows are skipped", writer=head.writer, seq=head.seq, reason=str(error))
             return None
 
-    def _scores(self, seat: Seat, batch: Sequence[ChunkHead]) -> list[Scores]:
-        """The challenger's answers to each of these chunks; neighbours of one layout are given to it together."""
-        scores: list[Scores] = []
+    def _questions(self, seat: Seat, batch: Sequence[ChunkHead]) -> list[Question]:
+        """What the challenger is asked of each of these chunks; neighbours of one layout are one question."""
+        questions: list[Question] = []
         chunks = [(head, self._intact(head)) for head in batch]
         for digest, group in groupby(chunks, key=lambda pair: pair[1] and pair[1].layout):
             pairs = list(group)
+            n_rows = [head.n_rows for head, _ in pairs]
             alike = [(head, chunk) for head, chunk in pairs if chunk is not None]
             if digest is None:
-                scores.extend(failed(head.n_rows, seat.layout.outputs, "damaged") for head, _ in pairs)
+                questions.append(Question(n_rows, "damaged"))
                 continue
             layout = self._reader.layout(alike[0][0].writer, digest)
             columns = Columns.joined([unpack_columns(chunk, layout) for _, chunk in alike])
             taken = {n: c for n, c in columns.by_name(layout.groups).items() if n in seat.challenger.features}
-            if len(taken) < len(seat.challenger.features):  # they were logged before the feature was
-                said = failed(columns.n_rows, seat.layout.outputs, "missing_feature")
-            else:
-                said = seat.challenger.score(taken)
-            bounds = np.cumsum([0, *(head.n_rows for head, _ in alike)]).tolist()
-            scores.extend(said.rows(start, stop) for start, stop in pairwise(bounds))
-        return scores
+            lacks = len(taken) < len(seat.challenger.features)  # they were logged before the feature was
+            questions.append(Question(n_rows, "missing_feature" if lacks else taken))
+        return questions
 
 
 def _eligible(lineups: Sequence[Lineup]) -> dict[int, frozenset[int]]:

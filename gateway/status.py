@@ -7,13 +7,20 @@ from typing import Any
 import msgspec
 
 from gateway.desk import Files
-from gateway.records import WriterState
+from gateway.errors import JournalDamaged
+from gateway.journal import ChunkHead
+from gateway.records import Cursor, WriterState
 from registry.types import Lineup, Reign
 
 
 def mirrored_versions(lineup: Lineup) -> tuple[int, ...]:
     """Who is given the champion's requests: the challengers, and the previous champion while it is in probation."""
     return lineup.challengers if lineup.previous is None else (*lineup.challengers, lineup.previous)
+
+
+def unreadable(files: Files) -> list[str]:
+    """Why some predictions cannot be read, or not all of them; empty where they can."""
+    return [state.problem for state in files.reader.writers() if state.problem is not None]
 
 
 def mirror_status(files: Files, lineup: Lineup, reign: Reign, now_us: int | None) -> list[dict[str, Any]]:
@@ -35,10 +42,14 @@ def _lag(files: Files, writers: list[WriterState], model: str, version: int, now
     cursor = files.ledger.cursor(model, version)
     behind = [state for state in writers if cursor.get(state.writer, 0) < state.last_seq]
     waiting = sum(state.last_seq - cursor.get(state.writer, 0) for state in behind)
-    oldest = [
-        head.at_us
-        for state in behind
-        for head in files.reader.heads(state.writer, cursor.get(state.writer, 0), limit=1)
-    ]
+    oldest = [head.at_us for state in behind for head in _next(files, state.writer, cursor)]
     lag_s = max(0.0, (now_us - min(oldest)) / 1e6) if oldest and now_us is not None else 0.0
     return {"n_chunks_waiting": waiting, "lag_s": lag_s}
+
+
+def _next(files: Files, writer: int, cursor: Cursor) -> list[ChunkHead]:
+    """The next chunk of a writer, if it is there and can be read; that it cannot is said by `unreadable`."""
+    try:
+        return files.reader.heads(writer, cursor.get(writer, 0), limit=1)
+    except JournalDamaged:
+        return []

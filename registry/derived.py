@@ -5,6 +5,7 @@ All of it can be derived again (the clock apart), so it is stored plainly, and n
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +13,14 @@ import msgspec
 from sqlalchemy import Connection, or_, select
 
 from registry.audit import canonical
-from registry.errors import ClockRefused, UnknownReign
+from registry.errors import BucketDamaged, ClockRefused, UnknownReign
 from registry.lookup import find_model
 from registry.rows import to_closed_bucket, to_document
 from registry.tables import closed_buckets, evidence, reigns, state
 from registry.types import ClosedBucket
+
+SUMS_MARK = b"\xc1"
+"""The one byte that no msgpack begins with: sums that begin with it have a CRC-32."""
 
 
 def insert_bucket(connection: Connection, closed: ClosedBucket) -> bool:
@@ -40,16 +44,45 @@ def insert_bucket(connection: Connection, closed: ClosedBucket) -> bool:
             closed_at=closed.closed_at,
             prediction_cursor=canonical(closed.prediction_cursor),
             outcome_cursor=canonical(closed.outcome_cursor),
-            sums=msgspec.msgpack.encode(closed.sums),
+            sums=packed_sums(closed),
         )
     )
     return True
 
 
+def packed_sums(closed: ClosedBucket) -> bytes:
+    """The sums as they are kept: a mark, a CRC-32 of all that the row says, and msgpack."""
+    body = msgspec.msgpack.encode(closed.sums)
+    return SUMS_MARK + _sums_check(closed, body) + body
+
+
+def _sums_check(closed: ClosedBucket, body: bytes) -> bytes:
+    said = closed.model, closed.reign, closed.bucket, closed.closed_at, closed.prediction_cursor, closed.outcome_cursor
+    return zlib.crc32(body, zlib.crc32(canonical(said).encode())).to_bytes(4, "little")
+
+
+def checked_bucket(closed: ClosedBucket, stored: bytes) -> ClosedBucket:
+    """The bucket with its stored sums; one from before they had a CRC-32 is taken as it is.
+
+    Raises:
+        BucketDamaged: something of the row is not what was written.
+    """
+    body = stored.removeprefix(SUMS_MARK)
+    try:
+        if len(body) < len(stored):
+            check, body = body[:4], body[4:]
+            if check != _sums_check(closed, body):
+                raise BucketDamaged(closed.model, closed.bucket)
+        return msgspec.structs.replace(closed, sums=msgspec.msgpack.decode(body, type=dict[int, bytes]))
+    except msgspec.DecodeError:
+        raise BucketDamaged(closed.model, closed.bucket) from None
+
+
 def list_buckets(connection: Connection, model: str, reign: int) -> list[ClosedBucket]:
     """The closed buckets of a reign, by bucket number."""
     query = select(closed_buckets).where(closed_buckets.c.model == model, closed_buckets.c.reign == reign)
-    return [to_closed_bucket(row) for row in connection.execute(query.order_by(closed_buckets.c.bucket))]
+    rows = connection.execute(query.order_by(closed_buckets.c.bucket))
+    return [checked_bucket(to_closed_bucket(row), row.sums) for row in rows]
 
 
 def replace_evidence(connection: Connection, model: str, document: dict[str, Any], at: datetime) -> None:

@@ -34,7 +34,8 @@
     ├── KeyRefused              a key that cannot be meant: nobody, nothing, an unknown model, or over already
     ├── ClockRefused            the clock is not the caller's to move, or would go back
     ├── StoreUnreachable        the database cannot be read or written: the disk is full, gone or damaged
-    │   └── StoreBusy               another process held it for longer than a write may wait
+    │   ├── StoreBusy               another process held it for longer than a write may wait
+    │   └── BucketDamaged           the sums of a closed bucket do not match their checksum
     └── StoreNewer              the database was written by a newer Understudy
 
 Facts are attributes, so that a route can choose a status and a person can read the sentence. When one of
@@ -285,6 +286,14 @@ class StoreBusy(StoreUnreachable):
     def __init__(self, waited_s: float) -> None:
         self.waited_s = waited_s
         super().__init__(f"the registry is held by another process, and was not free within {waited_s:g} s")
+
+
+class BucketDamaged(StoreUnreachable):
+    """What a closed bucket was reduced to is not what was written."""
+
+    def __init__(self, model: str, bucket: int) -> None:
+        self.model, self.bucket = model, bucket
+        super().__init__(f"bucket {bucket} of '{model}' was closed, and its sums do not match their checksum")
 
 
 class StoreNewer(RegistryError):

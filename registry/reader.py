@@ -6,7 +6,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from registry import bars, derived, tables, verification
 from registry.artifacts import ArtifactStore
@@ -64,6 +64,11 @@ class RegistryReader:
         """False where the change stamp certainly is what it was when last read: some microseconds, and never a wait."""
         written = self._database.written()
         return written is None or written != self._stamped
+
+    def damage(self) -> list[str]:
+        """What the database finds wrong with its own file, page by page; nothing where it is whole."""
+        with self._database.read() as connection:
+            return [line for line in connection.scalars(text("PRAGMA integrity_check(20)")) if line != "ok"]
 
     def models(self) -> list[Model]:
         """Every model, by name."""

@@ -26,6 +26,8 @@ from retrain.evidence import BucketSums, EvidenceError, Pairs, Rule, sums_of
 MAX_SKIPPED = 0.05
 """A bucket with a larger share of rows that a challenger never got to see says nothing fair about it."""
 HEADS_AT_ONCE = 10_000
+MOST_EMPTY = 400
+"""Buckets without rows that are closed one by one; more of them at once."""
 VOID = b""
 """What is kept of a bucket that says nothing of a challenger."""
 _SCORED = STATUSES.index("scored")
@@ -71,11 +73,16 @@ class OpenCohorts:
                     self._take(head)
                 self.cursor[state.writer] = heads[-1].seq
 
-    def next_bucket(self) -> int | None:
-        """The bucket to close next: the one after the last, or the first that has rows."""
-        if self.closed_through is not None:
-            return self.closed_through + 1
-        return min(self.buckets, default=None)
+    def next_bucket(self, due: int) -> int | None:
+        """The bucket to close next: the one after the last, or the first that has rows; `due` is the last that may be.
+
+        A long stretch without rows is closed with its last bucket: a caller's date may be centuries off.
+        """
+        first = min(self.buckets, default=None)
+        if self.closed_through is None:
+            return first
+        following, end = self.closed_through + 1, due if first is None else min(first, due)
+        return following if end - following < MOST_EMPTY else end
 
     def close(self, bucket: int) -> None:
         """Forget a bucket that was closed; later rows of it are late."""
@@ -103,6 +110,11 @@ class OpenCohorts:
 def matured_us(bucket: int, bucket_us: int, policy: Policy) -> int:
     """When the outcomes of a bucket have had their time: microseconds since 1970."""
     return (bucket + 1) * bucket_us + round(policy.maturity_s * MICROSECONDS)
+
+
+def due_bucket(now_us: int, bucket_us: int, policy: Policy) -> int:
+    """The last bucket whose outcomes have had their time by now."""
+    return (now_us - round(policy.maturity_s * MICROSECONDS)) // bucket_us - 1
 
 
 def may_close(

@@ -16,14 +16,14 @@ import structlog
 
 from gateway.clock import MICROSECONDS, JournalClock
 from gateway.config import Settings
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, JournalDamaged
 from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, open_reader
 from gateway.records import Cursor, WriterState, moment
-from registry.errors import GenerationMoved, NoChampion, RegistryError, RuleRests, VersionBarred
+from registry.errors import BucketDamaged, GenerationMoved, NoChampion, RegistryError, RuleRests, VersionBarred
 from registry.store import Registry
 from registry.types import ClosedBucket, Principal
 from registry.watch import Watch
-from retrain.cohorts import BucketReader, matured_us, may_close, stored_sums
+from retrain.cohorts import BucketReader, due_bucket, matured_us, may_close, stored_sums
 from retrain.evidence import Evidence, EvidenceError, judge
 from retrain.reign import ReignState, document_of
 
@@ -77,7 +77,7 @@ class Cycle:
                     self._states[model.name] = ReignState(self._registry, model, self._bucket_s)
             except NoChampion:
                 continue
-            except EvidenceError as error:  # its terms are none that anything can be judged by
+            except (EvidenceError, BucketDamaged) as error:  # nothing can be judged by its terms, or what is left of it
                 self._states.pop(model.name, None)
                 self._say(model.name, str(error))
         self._watch.taken_over()
@@ -86,9 +86,15 @@ class Cycle:
         state.cohorts.read(self._reader, writers)
         if not state.decided and self._decide(state, now_us):
             return True  # by another lineup from here on
+        unreadable = [writer.problem for writer in writers if writer.is_unreadable]
+        if unreadable:  # its rows may belong to the next bucket: nobody knows how many
+            raise JournalDamaged(
+                f"no bucket is closed while predictions cannot be read ({unreadable[0]}): bring the file back, or move "
+                "it out of the store and do without its rows"
+            )
         if state.cohorts.newest_generation > state.lineup.generation:
             return False  # who plays in it is not known here yet
-        bucket = state.cohorts.next_bucket()
+        bucket = state.cohorts.next_bucket(due_bucket(now_us, self._bucket_s * MICROSECONDS, state.reign.policy))
         heads = [] if bucket is None else state.cohorts.buckets.get(bucket, [])
         if bucket is None or not may_close(
             bucket, heads, writers, state.judged, self._ledger, model=state.model.name, now_us=now_us,

@@ -58,6 +58,7 @@ THEIRS = {
         "gateway/journal/writer.py",
         "gateway/journal/reader.py",
         "gateway/journal/ledger.py",
+        "gateway/journal/survey.py",
     ],
     "click": ["gateway/cli/options.py", "gateway/cli/serve.py"],
     "google": ["registry/inspection.py"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import rich_click as click
@@ -14,14 +14,14 @@ from gateway.cli.options import Failed, Target, on_target, settings_of
 from gateway.clock import JournalClock
 from gateway.config import Settings
 from gateway.errors import GatewayError, Unreachable
-from gateway.journal import open_reader
 from gateway.journal.sqlite import check_library
-from registry import audit
+from gateway.journal.survey import survey
+from registry import audit, reconcile
 from registry.errors import RegistryError
 from registry.store import Registry
 
 LEAST_FREE_BYTES = 1_073_741_824
-HEADS_AT_ONCE = 1_000
+MOST_TOLD = 20
 
 
 class Finding(Struct, frozen=True):
@@ -33,7 +33,11 @@ class Finding(Struct, frozen=True):
 
 
 class AuditBroken(RegistryError):
-    """A line of the audit is not what was written."""
+    """A line of the audit is not what was written, or something else is not what the audit tells of."""
+
+
+class StoreDamaged(GatewayError):
+    """Something is not what was written; says what, one fault after the other."""
 
 
 @click.command()
@@ -90,8 +94,14 @@ def _opened(settings: Settings) -> Registry:
 
 
 def _registry(settings: Settings) -> str:
+    """Read every row, which decodes its documents, and have the database look at its own pages."""
     with _opened(settings) as registry:
+        _none_of(registry.damage())
         models = registry.models()
+        for model in models:
+            registry.evidence(model.name)
+            for reign in registry.reigns(model.name):
+                registry.closed_buckets(model.name, reign.number)
     return f"{len(models)} models" + "".join(f", {model.name}" for model in models[:10])
 
 
@@ -109,23 +119,26 @@ def _artifacts(settings: Settings) -> str:
 def _audit(settings: Settings) -> str:
     with _opened(settings) as registry:
         rows = registry.audit()
-    fault = audit.verify(rows)
+        fault = audit.verify(rows)
+        if fault is None:
+            _none_of(list(reconcile.faults(registry, registry.keys)))
     if fault is not None:
-        raise AuditBroken(str(fault))
-    return f"{len(rows)} lines, the chain holds"
+        raise AuditBroken(fault.sentence)
+    return f"{len(rows)} lines, the chain holds, and the registry is as they say"
+
+
+def _none_of(faults: Sequence[str]) -> None:
+    if faults:
+        more = f"; and {len(faults) - MOST_TOLD:,} more" if len(faults) > MOST_TOLD else ""
+        raise StoreDamaged("; ".join(faults[:MOST_TOLD]) + more)
 
 
 def _journal(folder: Path) -> str:
-    """Read every chunk, which checks its checksum."""
-    reader = open_reader(folder)
-    n_chunks = n_rows = 0
-    try:
-        for state in reader.writers():
-            after = 0
-            while heads := reader.heads(state.writer, after, HEADS_AT_ONCE):
-                n_rows += sum(reader.chunk(head.writer, head.seq).n_rows for head in heads)
-                n_chunks += len(heads)
-                after = heads[-1].seq
-    finally:
-        reader.close()
-    return f"{n_rows:,} predictions in {n_chunks:,} chunks, every checksum right"
+    """Read every page, chunk, shadow chunk and outcome, which checks their checksums."""
+    found = survey(folder)
+    _none_of(found.faults)
+    unprotected = f"; {len(found.unprotected)} files are from before pages had checksums" if found.unprotected else ""
+    return (
+        f"{found.n_predictions:,} predictions in {found.n_chunks:,} chunks, {found.n_outcomes:,} outcomes, "
+        f"every checksum right{unprotected}"
+    )

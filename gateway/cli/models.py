@@ -135,6 +135,7 @@ def _status(document: dict[str, Any]) -> str:
     lineup = document["lineup"]
     if lineup is None:
         return f"{document['name']}: no champion yet"
+    unreadable = [f"  unreadable: {problem}; see understudy doctor" for problem in document["unreadable"]]
     champion = f"champion is version {lineup['champion']} since {lineup['since']}"
     lines = [f"{document['name']}: {champion} (generation {lineup['generation']}, reign {document['reign']['number']})"]
     for entry in document["mirror"]:
@@ -143,7 +144,7 @@ def _status(document: dict[str, Any]) -> str:
         parts = f"{account['scored']:,} scored + {account['failed']:,} failed + {account['skipped']:,} skipped{reasons}"
         who = f"{entry['role']} version {entry['version']}"
         lines.append(f"  {who}: {account['eligible']:,} eligible = {parts}; {entry['lag_s']:.1f} s behind")
-    return "\n".join(lines)
+    return "\n".join(lines + unreadable)
 
 
 @click.command()

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
-from gateway.errors import Conflict, JournalUnavailable
+from gateway.errors import Conflict, JournalDamaged, JournalUnavailable
 from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout
 from gateway.locks import take_lock
 from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
@@ -113,11 +113,9 @@ class Ledger:
             record.model, to and to.writer, to and to.seq, record.association_id, record.row,
             value, record.source, record.observed_at_us, record.stated, record.received_at_us,
         )  # fmt: skip
-        identity = msgspec.msgpack.encode((record.model, row[1:5], record.source, record.observed_at_us, value))
-        digest = hashlib.blake2b(identity, digest_size=16).digest()
         self._db.execute(
             f"INSERT OR IGNORE INTO outcome ({COLUMNS}, digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (writer, seq, *row, digest),
+            (writer, seq, *row, identity_of(record)),
         )
         if self._db.changes() == 0:
             return "duplicate"
@@ -152,7 +150,7 @@ class Ledger:
 
     def _outcomes(self, where: str, key: tuple[int | str, ...]) -> list[OutcomeRecord]:
         sql = f"SELECT {COLUMNS} FROM outcome WHERE {where} ORDER BY id"
-        return [_outcome(row) for row in rows(self._db, sql, key)]
+        return [outcome_of(row) for row in rows(self._db, sql, key)]
 
     # --- shadow chunks
 
@@ -228,10 +226,26 @@ class Ledger:
         return count
 
 
-def _outcome(row: tuple[Any, ...]) -> OutcomeRecord:
+def identity_of(record: OutcomeRecord) -> bytes:
+    """What makes an outcome itself, in 16 bytes: (target, source, observed_at, outcome)."""
+    to, value = record.address, msgspec.json.encode(record.outcome).decode()
+    target = to and to.writer, to and to.seq, record.association_id, record.row
+    identity = msgspec.msgpack.encode((record.model, target, record.source, record.observed_at_us, value))
+    return hashlib.blake2b(identity, digest_size=16).digest()
+
+
+def outcome_of(row: tuple[Any, ...]) -> OutcomeRecord:
+    """The outcome in a row of COLUMNS.
+
+    Raises:
+        JournalDamaged: its value is no JSON.
+    """
     writer, seq, model, to_writer, to_seq, association, number, outcome, source, observed_us, stated, received_us = row
     address = None if to_writer is None else Address(to_writer, to_seq, number)
-    value = msgspec.json.decode(outcome)
+    try:
+        value = msgspec.json.decode(outcome)
+    except msgspec.DecodeError as error:
+        raise JournalDamaged(f"journal.db: an outcome of {model} cannot be read ({error})") from None
     return OutcomeRecord(
         model, address, association, number, value, source, observed_us, bool(stated), received_us, (writer, seq)
     )

@@ -3,6 +3,9 @@
 Chunks are read writer by writer in the order of seq. There is no order between writers, so a reader's place is a
 cursor: writer → last seq. A writer is alive while the kernel holds its lock file locked, so a killed one is known
 to be dead at once, and for ever, as its number is never given again.
+
+A page that does not match its checksum holds several chunks, of which most are whole: they are read all the same, as
+each has a checksum of its own, and the one that is damaged is the only one that is lost.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 from msgspec import Struct
 
 from gateway.chunk import Chunk, Layout, decode
 from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
-from gateway.journal.sqlite import load_layout, rows, scalar
+from gateway.journal.sqlite import load_layout, named, opened, rows, scalar, unchecked
 from gateway.journal.writer import file_name
 from gateway.locks import is_locked, lock_path
 from gateway.records import Address, Purpose, WriterState, association_hash
@@ -28,8 +32,12 @@ SETTLED_NS = 2_000_000_000
 RECENT_CHUNKS = 128
 OPEN_FILES = 64
 """Every start of a worker leaves a file, and each open one takes three descriptors."""
-_FILE_NAME = re.compile(r"(\d+)\.(\d+)\.db")
+FILE_NAME = re.compile(r"(\d+)\.(\d+)\.db")
 HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
+HEADS = f"SELECT {HEAD} FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
+HEADS_AND_BODIES = HEADS.replace("n_rows", "n_rows, body")
+BODY = "SELECT body FROM chunk WHERE seq = ?"
+LAST = "SELECT seq, at_us FROM chunk ORDER BY seq DESC LIMIT 1"
 
 
 class ChunkHead(Struct, frozen=True):
@@ -65,7 +73,7 @@ class PredictionReader:
         self._open.clear()
 
     def writers(self) -> list[WriterState]:
-        """Every writer that ever wrote here, with its watermark.
+        """Every writer that ever wrote here, with its watermark; one whose files cannot be read has a `problem`.
 
         Read this **before** the chunks: then every chunk stamped before a watermark is there to be read.
         """
@@ -76,31 +84,48 @@ class PredictionReader:
             if writer in self._ended:
                 states.append(self._ended[writer])
                 continue
-            last_seq, watermark = 0, None
-            for first, path in reversed(files.items()):
-                db = self._connection(path)
-                if db is None:
-                    continue
-                beat = scalar(db, "SELECT at_us FROM heartbeat")  # before the chunks that it says are there
-                last = rows(db, "SELECT seq, at_us FROM chunk ORDER BY seq DESC LIMIT 1")
-                last_seq = max(last_seq, last[0][0] if last else first - 1)
-                marks = [mark for mark in (beat, *(at_us for _, at_us in last)) if mark is not None]
-                if marks:
-                    watermark = max(marks)
-                    break
-            states.append(WriterState(writer, alive.get(writer, True), last_seq, watermark))
-            if not states[-1].alive:
-                self._ended[writer] = states[-1]  # it will never write again
+            is_alive = alive.get(writer, True)
+            try:
+                state = self._state(writer, is_alive, files)
+            except (JournalDamaged, JournalUnavailable) as error:  # nobody else's predictions are less readable by it
+                state = WriterState(writer, is_alive, 0, None, str(error))
+            states.append(state)
+            if not is_alive and state.problem is None:
+                self._ended[writer] = state  # it will never write again
         return states
+
+    def _state(self, writer: int, is_alive: bool, files: dict[int, Path]) -> WriterState:
+        for first, path in reversed(files.items()):
+            db = self._connection(path)
+            if db is None:
+                continue
+            try:
+                beat = scalar(db, "SELECT at_us FROM heartbeat")  # before the chunks that it says are there
+                last = rows(db, LAST)
+            except JournalDamaged as error:
+                with unchecked(path) as whole:
+                    last = rows(whole, LAST)
+                return WriterState(writer, is_alive, last[0][0] if last else 0, None, str(error))
+            marks = [mark for mark in (beat, *(at_us for _, at_us in last)) if mark is not None]
+            if marks:
+                return WriterState(writer, is_alive, last[0][0] if last else first - 1, max(marks))
+        return WriterState(writer, is_alive, 0, None)
 
     def heads(self, writer: int, after: int, limit: int) -> list[ChunkHead]:
         """Up to `limit` chunks of a writer with seq > `after`, in order, without their bodies."""
         found: list[ChunkHead] = []
         for db in self._connections(writer, after):
-            sql = f"SELECT {HEAD} FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
-            found.extend(ChunkHead(writer, *row) for row in rows(db, sql, (after, limit - len(found))))
+            values = after, limit - len(found)
+            try:
+                taken = rows(db, HEADS, values)
+            except JournalDamaged:
+                with unchecked(Path(db.filename)) as whole:
+                    taken = [_believed(row) for row in rows(whole, HEADS_AND_BODIES, values)]
+            found.extend(ChunkHead(writer, *row) for row in taken)
             if len(found) >= limit:
                 break
+        if found and found[-1].seq - found[0].seq >= len(found):
+            raise JournalDamaged(f"writer {writer}: of the chunks {found[0].seq} to {found[-1].seq} some are missing")
         return found
 
     def chunk(self, writer: int, seq: int) -> Chunk:
@@ -115,7 +140,11 @@ class PredictionReader:
             self._recent.move_to_end(key)
             return self._recent[key]
         for db in self._connections(writer, seq - 1):
-            body = scalar(db, "SELECT body FROM chunk WHERE seq = ?", (seq,))
+            try:
+                body = scalar(db, BODY, (seq,))
+            except JournalDamaged:
+                with unchecked(Path(db.filename)) as whole:
+                    body = scalar(whole, BODY, (seq,))
             if body is not None:
                 return self._remembered(key, decode(body))
         raise NotFound(f"no chunk {seq} of writer {writer}")
@@ -160,7 +189,7 @@ class PredictionReader:
         """
         changed_ns = self._folder.stat().st_mtime_ns
         if changed_ns != self._listed_ns:
-            names = (_FILE_NAME.fullmatch(path.name) for path in self._folder.iterdir())
+            names = (FILE_NAME.fullmatch(path.name) for path in self._folder.iterdir())
             files: dict[int, dict[int, Path]] = {}
             for writer, first in sorted((int(name[1]), int(name[2])) for name in names if name is not None):
                 files.setdefault(writer, {})[first] = self._folder / file_name(writer, first)
@@ -182,16 +211,14 @@ class PredictionReader:
         """The open file; None for one that its writer has not finished making (and may never, if it was killed)."""
         if path not in self._open:
             try:
-                db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)  # a WAL reader shares its index
+                db = opened(path)  # not for reading only: a WAL reader shares its index
                 db.set_busy_timeout(1_000)
                 db.pragma("query_only", True)
                 if db.pragma("user_version") == 0:
                     db.close()
                     return None
-            except (apsw.CorruptError, apsw.NotADBError) as error:
-                raise JournalDamaged(f"{path.name}: {error}") from error
             except apsw.Error as error:
-                raise JournalUnavailable(f"{path.name}: {error}") from error
+                raise named(path, error) from error
             self._open[path] = db
             if len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
@@ -202,3 +229,13 @@ class PredictionReader:
         if writer not in self._dead and not is_locked(lock_path(self._folder, writer)):
             self._dead.add(writer)
         return writer not in self._dead
+
+
+def _believed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A head as the chunk's own bytes have it, which have a checksum; as it stands where those are damaged."""
+    *head, body = row
+    try:
+        chunk = decode(body)
+    except JournalDamaged:
+        return tuple(head)
+    return head[0], chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows

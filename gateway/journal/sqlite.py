@@ -2,17 +2,22 @@
 
 No file is ever opened by two SQLite libraries: closing one library's handle drops the POSIX locks of the other.
 So the journal belongs to apsw, and the registry to the standard library.
+
+Every page of a file carries a checksum, which is looked at whenever the page is read: a flipped byte in a row, an
+index or a cursor is an error and never an answer. Files that were made before there were any are read as they are.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import apsw
+import apsw.sqlite_extra
 import msgspec
 
 from gateway.chunk import Layout
@@ -21,6 +26,9 @@ from gateway.locks import alone_in
 
 OLDEST_SAFE = (3, 51, 3)
 """Before it, a WAL file could be reset under a reader while another connection checkpoints: silent corruption."""
+
+CHECKSUM_BYTES = 8
+"""At the end of each page, as SQLite's checksum VFS wants them: https://sqlite.org/cksumvfs.html."""
 
 SYNCHRONOUS = {"process": "NORMAL", "power": "FULL"}
 """OFF is not an option: it survives kill -9, passes every such test, and loses data with the power."""
@@ -41,6 +49,41 @@ def check_library() -> None:
         )
 
 
+@cache
+def _checksummed() -> str:
+    """The name of the VFS that looks at checksums, on top of the one that is the default at the first call."""
+    with closing(apsw.Connection(":memory:")) as db:
+        try:
+            apsw.sqlite_extra.load(db, "cksumvfs")
+        except (apsw.sqlite_extra.NotAvailable, apsw.ExtensionLoadingError) as error:
+            raise JournalUnavailable(
+                f"apsw came without its extensions, of which cksumvfs is needed ({error})"
+            ) from None
+    return "cksmvfs"
+
+
+def opened(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connection:
+    """A connection to a journal file that is there; raises apsw.Error."""
+    return apsw.Connection(str(path), flags=flags, vfs=_checksummed())
+
+
+@contextmanager
+def unchecked(path: Path) -> Iterator[apsw.Connection]:
+    """A file as it is, damaged pages too: for what has a checksum of its own. Raises as `rows`."""
+    try:
+        with closing(opened(path)) as db:
+            db.pragma("checksum_verification", False)
+            db.pragma("query_only", True)
+            yield db
+    except apsw.Error as error:
+        raise named(path, error) from error
+
+
+def has_checksums(db: apsw.Connection) -> bool:
+    """Whether the pages of this file carry checksums; those of a store from before do not."""
+    return db.reserve_bytes() == CHECKSUM_BYTES
+
+
 def connect(path: Path, schema: str, *, durability: Durability = "process", busy_s: float) -> apsw.Connection:
     """Open (and make, where it is missing) a journal file.
 
@@ -50,8 +93,10 @@ def connect(path: Path, schema: str, *, durability: Durability = "process", busy
     db: apsw.Connection | None = None
     try:
         with alone_in(path.parent):  # of two that find a file empty, one would fail to make its tables
-            db = apsw.Connection(str(path))
+            db = opened(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             db.set_busy_timeout(5_000)  # making the file is rare and may wait; later each commit has its own limit
+            if db.pragma("page_count") == 0:
+                db.reserve_bytes(reserve=CHECKSUM_BYTES)
             db.pragma("journal_mode", "wal")
             db.pragma("synchronous", SYNCHRONOUS[durability])
             db.pragma("wal_autocheckpoint", 0)
@@ -80,10 +125,17 @@ def rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tu
     """
     try:
         return db.execute(sql, values).fetchall()
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise JournalDamaged(f"{Path(db.filename).name}: {error}") from error
     except apsw.Error as error:
-        raise JournalUnavailable(f"{Path(db.filename).name}: {error}") from error
+        raise named(Path(db.filename), error) from error
+
+
+def named(path: Path, error: apsw.Error) -> JournalDamaged | JournalUnavailable:
+    """What an error of SQLite means: what was written is not there any more, or it cannot be reached now."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return JournalDamaged(f"{path.name}: {error}")
+    if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_DATA:
+        return JournalDamaged(f"{path.name}: a page does not match its checksum")
+    return JournalUnavailable(f"{path.name}: {error}")
 
 
 def scalar(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> Any:
@@ -97,9 +149,19 @@ def store_layout(db: apsw.Connection, layout: Layout) -> None:
 
 
 def load_layout(db: apsw.Connection, digest: bytes) -> Layout:
-    """The layout that a chunk of this file names."""
+    """The layout that a chunk of this file names.
+
+    Raises:
+        JournalDamaged: it is not there, or is not the one of that digest.
+    """
     document = scalar(db, "SELECT document FROM layout WHERE digest = ?", (digest,))
-    return msgspec.json.decode(document, type=Layout)
+    try:
+        layout = msgspec.json.decode(document or b"", type=Layout)
+    except msgspec.DecodeError as error:
+        raise JournalDamaged(f"{Path(db.filename).name}: layout {digest.hex()} cannot be read ({error})") from None
+    if layout.digest != digest:
+        raise JournalDamaged(f"{Path(db.filename).name}: layout {digest.hex()} does not match its digest")
+    return layout
 
 
 class Checkpointer:
@@ -136,7 +198,7 @@ def checkpoint(path: Path, max_wal_bytes: int) -> None:
     if wal_bytes == 0:
         return
     try:
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        db = opened(path)
         try:
             db.set_busy_timeout(0)
             db.pragma("user_version")  # a connection that has read nothing does not know of the log, and copies nothing

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from gateway.errors import InvalidInput
 from gateway.routes.parts import Parts, Using
-from gateway.status import mirror_status
+from gateway.status import mirror_status, unreadable
 from gateway.wire.strict_json import instant
 from registry.types import InputSchema, Lineup, Policy
 
@@ -50,6 +50,7 @@ async def document_of(model: str, parts: Parts) -> dict[str, Any]:
         now_us = parts.clock.now_us()
         mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
         document |= {"lineup": lineup, "reign": {"number": reign.number, "since": reign.since}, "mirror": mirror}
+    document["unreadable"] = await parts.desk.read(unreadable)
     return document
 
 

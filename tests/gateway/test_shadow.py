@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,16 @@ def finish(mirror: Mirror) -> None:
         assert time.monotonic() < deadline_s
 
 
+def finish_when(mirror: Mirror, holds: Callable[[], bool]) -> None:
+    """Step until it holds, also past what is tried again later."""
+
+    def stepped() -> bool:
+        mirror.step()
+        return holds()
+
+    until(stepped, "the mirror has come so far")
+
+
 def test_what_is_stored_is_what_the_version_answers_row_by_row(stage: Stage) -> None:
     number = stage.challenger(logistic(TRUTH))
     rows, _ = rows_of(0)
@@ -86,8 +97,7 @@ def test_a_cursor_resumes_and_stores_nothing_twice(stage: Stage) -> None:
     for i in range(6):
         stage.predict(0.1 + i / 100, rows[i : i + 4])
     with stage.mirror(batch_rows=4) as mirror:
-        mirror.step()
-        mirror.step()
+        finish_when(mirror, lambda: kept_account(stage, number).eligible >= 8)
     first = stage.statuses(number)
     assert 0 < len(first) < 24
     with stage.mirror(batch_rows=4) as mirror:
@@ -186,6 +196,27 @@ def test_a_resting_challenger_is_not_tried_but_lags_in_the_end(stage: Stage) -> 
     assert kept_account(stage, number) == MirrorCount(4, 0, 4, 0, {"crashed": 1, "lag": 3})
 
 
+def test_one_that_hangs_keeps_no_other_one_waiting(stage: Stage) -> None:
+    rows, _ = rows_of(0)
+    hanging, well = stage.challenger(hostile("loops")), stage.challenger(logistic(TRUTH))
+    stage.predict(0.1, poisoned(1, 0))
+    with stage.mirror(timeout_s=600.0) as mirror:
+        finish_when(mirror, lambda: kept_account(stage, well).eligible == 1)
+        for i in range(5):
+            stage.predict(0.2 + i / 100, rows[:10])
+            finish_when(mirror, partial(_given, stage, well, 11 + 10 * i))
+        assert kept_account(stage, hanging) == MirrorCount()  # it is at its first row all the while
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 10  # nobody waits for it in the end
+    with stage.mirror(timeout_s=3.0, batch_rows=1) as mirror:
+        finish_when(mirror, partial(_given, stage, hanging, 51))
+    assert kept_account(stage, hanging) == counted(stage, hanging) == MirrorCount(51, 50, 1, 0, {"timeout": 1})
+
+
+def _given(stage: Stage, version: int, n_rows: int) -> bool:
+    return kept_account(stage, version).eligible == n_rows
+
+
 def test_a_killed_child_loses_no_row(stage: Stage) -> None:
     number = stage.challenger(logistic(TRUTH))
     with stage.mirror() as mirror:
@@ -212,7 +243,7 @@ def test_one_whose_artifact_is_damaged_waits_and_holds_nobody_up(stage: Stage) -
         assert kept_account(stage, well) == MirrorCount(10, 10, 0, 0, {})
         assert kept_account(stage, broken).eligible == 0
         file.write_bytes(whole)
-        finish(mirror)
+        finish_when(mirror, lambda: kept_account(stage, broken).eligible == 10)
         assert kept_account(stage, broken) == MirrorCount(10, 10, 0, 0, {})
 
 

@@ -81,19 +81,19 @@ def test_the_score_of_a_binary_version_is_the_probability_of_its_second_class() 
 def test_heads_are_taken_once_by_bucket_and_what_comes_after_the_closing_is_late(stage: Stage) -> None:
     rows, _ = rows_of(0, 10)
     cohorts = OpenCohorts("m", 1, [], None)
-    assert cohorts.next_bucket() is None
+    assert cohorts.next_bucket(FIRST + 9) is None
     stage.predict(1.5, rows)
     stage.predict(0.5, rows)
     stage.predict(1.6, rows, purpose="test")
     for _ in range(2):
         cohorts.read(stage.reader, stage.reader.writers())
     assert {bucket: len(heads) for bucket, heads in cohorts.buckets.items()} == {FIRST + 1: 1, FIRST: 1}
-    assert cohorts.next_bucket() == FIRST
+    assert cohorts.next_bucket(FIRST + 9) == FIRST
     cohorts.close(FIRST)
     stage.predict(0.7, rows)
     cohorts.read(stage.reader, stage.reader.writers())
     assert cohorts.n_late_rows == 10
-    assert cohorts.next_bucket() == FIRST + 1
+    assert cohorts.next_bucket(FIRST + 9) == FIRST + 1
 
 
 def test_rows_of_an_earlier_reign_are_not_of_this_one(stage: Stage) -> None:

@@ -277,3 +277,21 @@ def test_a_damaged_chunk_voids_its_bucket_and_holds_up_no_other(stage: Stage) ->
     assert stage.closed()[:2] == [0, 1]
     assert len(stored_sums(stage.registry.closed_buckets("m", 1), better)) == 1
     assert stage.entry(better)["n_void_buckets"] == 1
+
+
+def test_a_date_that_is_centuries_off_costs_no_closing_for_each_day_in_between(stage: Stage) -> None:
+    rows, _ = rows_of(0)
+    long_ago = -700_000  # the year 108
+    stage.predict(long_ago, rows[:1])
+    stage.predict(0.5, rows[:5])
+    stage.clock(3)
+    stage.beat(3)
+    stage.close_all()
+    assert stage.closed()[0] == long_ago
+    assert len(stage.closed()) < 10
+    assert stage.closed()[-1] == 1
+    stage.predict(-5, rows[:4])  # of a day that was passed over: it is late, and counted
+    stage.close_all()
+    document = stage.registry.evidence("m")
+    assert document is not None
+    assert document["n_late_rows"] == 4

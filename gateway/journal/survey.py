@@ -1,0 +1,165 @@
+"""Everything that the journal holds, read once and compared with itself: whether it is what was written.
+
+Pages have checksums, chunks and shadow chunks have their own, outcomes and layouts are named by digests of what they
+say. What no checksum shows is shown by comparing: seqs count without gaps, heads repeat what chunks say, each
+association id of a chunk is in the index, no cursor is ahead of what is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import apsw
+from msgspec import Struct
+
+from gateway.chunk import decode, decode_shadow
+from gateway.errors import JournalDamaged, JournalUnavailable
+from gateway.journal.ledger import COLUMNS, identity_of, outcome_of
+from gateway.journal.reader import FILE_NAME, HEAD
+from gateway.journal.sqlite import has_checksums, load_layout, named, opened, rows, scalar, unchecked
+from gateway.records import association_hash
+
+Unreadable = (JournalDamaged, JournalUnavailable)
+
+
+class Surveyed(Struct):
+    """What was found."""
+
+    n_chunks: int = 0
+    n_predictions: int = 0
+    n_outcomes: int = 0
+    faults: list[str] = []
+    """One sentence each, with the file and the row."""
+    unprotected: list[str] = []
+    """Files from before pages had checksums."""
+    last_seqs: dict[int, int] = {}
+    """Writer → the last chunk of which anything is left."""
+
+
+def survey(store: Path) -> Surveyed:
+    """Read everything; what is damaged is told and does not keep the rest from being read."""
+    found = Surveyed()
+    names = (FILE_NAME.fullmatch(path.name) for path in (store / "predictions").glob("*.db"))
+    files = sorted((int(name[1]), int(name[2]), name[0]) for name in names if name is not None)
+    for writer, first, name in files:
+        _tried(found, _predictions(found, store / "predictions" / name, writer, first))
+    for (writer, _, name), (following, first, _) in pairwise(files):
+        if writer == following and found.last_seqs.get(writer, 0) and first > 1:
+            _tried(found, _continued(store / "predictions" / name, first))
+    if (store / "journal.db").exists():
+        _tried(found, _ledger(found, store / "journal.db"))
+    return found
+
+
+def _tried(found: Surveyed, faults: Iterator[str]) -> None:
+    try:
+        found.faults.extend(faults)
+    except Unreadable as error:
+        found.faults.append(str(error))
+
+
+def _pages(found: Surveyed, path: Path) -> Iterator[str]:
+    """What SQLite itself finds, in pages, trees and indexes; it reads every page."""
+    with closing(_opened(path)) as db:
+        if not has_checksums(db):
+            found.unprotected.append(path.name)
+        try:
+            said = [row[0] for row in rows(db, "PRAGMA integrity_check(20)")]
+        except Unreadable as error:
+            said = [str(error).removeprefix(f"{path.name}: ")]
+    yield from (f"{path.name}: {line}" for line in said if line != "ok")
+
+
+def _opened(path: Path) -> apsw.Connection:
+    try:
+        return opened(path)
+    except apsw.Error as error:
+        raise named(path, error) from error
+
+
+def _predictions(found: Surveyed, path: Path, writer: int, first: int) -> Iterator[str]:
+    """One file of predictions: every chunk, its head, its place, its layout and its association ids."""
+    yield from _pages(found, path)
+    with unchecked(path) as db:
+        if scalar(db, "PRAGMA user_version") == 0:
+            return  # its writer was killed before it had made it, or it lost its beginning: then cursors tell
+        indexed = Counter(rows(db, "SELECT model, hash, seq, row FROM association"))
+        layouts: set[bytes] = set()
+        seq = first - 1
+        for seq, row in enumerate(_each(db, f"SELECT {HEAD}, body FROM chunk ORDER BY seq"), first):
+            if row[0] != seq:
+                yield f"{path.name}: chunk {seq} is missing: chunk {row[0]} stands in its place"
+                return
+            try:
+                chunk = decode(row[-1])
+            except JournalDamaged as error:
+                yield f"{path.name}: chunk {seq}: {error}"
+                continue
+            if row[1:-1] != (chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows):
+                yield f"{path.name}: chunk {seq}: its head does not say what the chunk says"
+            for number, name in enumerate(chunk.requests.associations or ()):
+                if name is not None:
+                    indexed[chunk.model, association_hash(name), seq, number] -= 1
+            layouts.add(chunk.layout)
+            found.n_chunks += 1
+            found.n_predictions += chunk.n_rows
+        found.last_seqs[writer] = seq
+        for (_, _, chunk_seq, number), left in indexed.items():
+            if left:
+                yield f"{path.name}: row {number} of chunk {chunk_seq}: its association id is not as the index has it"
+        yield from _layouts(db, layouts)
+
+
+def _each(db: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from db.execute(sql)
+    except apsw.Error as error:
+        raise named(Path(db.filename), error) from error
+
+
+def _layouts(db: apsw.Connection, digests: set[bytes]) -> Iterator[str]:
+    for digest in sorted(digests):
+        try:
+            load_layout(db, digest)
+        except JournalDamaged as error:
+            yield str(error)
+
+
+def _continued(path: Path, following: int) -> Iterator[str]:
+    """Whether a file goes as far as the next one of its writer begins."""
+    with unchecked(path) as db:
+        last = scalar(db, "SELECT max(seq) FROM chunk")
+    if last != following - 1:
+        yield f"{path.name}: it ends with chunk {last}, and the next file begins with {following}"
+
+
+def _ledger(found: Surveyed, path: Path) -> Iterator[str]:
+    """`journal.db`: outcomes, shadow chunks, accounts, and how far cursors say that challengers have come."""
+    yield from _pages(found, path)
+    with unchecked(path) as db:
+        for number, digest, *row in _each(db, f"SELECT id, digest, {COLUMNS} FROM outcome ORDER BY id"):
+            found.n_outcomes += 1
+            try:
+                whole = identity_of(outcome_of(tuple(row))) == digest
+            except JournalDamaged:
+                whole = False
+            if not whole:
+                yield f"{path.name}: outcome {number} does not match its digest"
+        layouts: set[bytes] = set()
+        for writer, seq, version, body in _each(db, "SELECT * FROM shadow_chunk"):
+            try:
+                layouts.add(decode_shadow(body).layout)
+            except JournalDamaged as error:
+                yield f"{path.name}: version {version} on chunk {seq} of writer {writer}: {error}"
+        yield from _layouts(db, layouts)
+        for model, version, writer, seq in _each(db, "SELECT model, version, writer, seq FROM cursor"):
+            if seq > found.last_seqs.get(writer, 0):
+                yield (
+                    f"{path.name}: version {version} of '{model}' has come to chunk {seq} of writer {writer}, of which "
+                    f"nothing is left after chunk {found.last_seqs.get(writer, 0)}"
+                )

@@ -1,0 +1,126 @@
+"""A challenger's seat at the mirror: what it is eligible for, what it is being asked, how its answers are stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import structlog
+from msgspec import Struct
+
+from gateway.challenger import Challenger, Scores, failed
+from gateway.chunk import STATUSES, Layout, ShadowChunk, pack_outputs
+from gateway.columns import Array
+from gateway.journal import Mirrored
+from gateway.journal.reader import ChunkHead
+from gateway.records import Cursor, WriterState
+from registry.types import Model
+
+SCORED = STATUSES.index("scored")
+RETRY_S = 1.0
+"""How long what could not be read or started is left alone."""
+_log = structlog.get_logger("shadow")
+
+
+class Question(Struct, frozen=True):
+    """Rows of some chunks that follow each other: the columns for a challenger, or why it is not asked."""
+
+    n_rows: list[int]
+    """Of each chunk."""
+    columns: dict[str, Array] | str
+
+
+class Asked(Struct, frozen=True):
+    """A batch that a challenger was given: its answers to each chunk, when they come, and the cursors around it."""
+
+    batch: Sequence[ChunkHead]
+    scores: Future[list[Scores]]
+    before: Cursor
+    after: Cursor
+
+
+class Seat:
+    """One version that is, or was, mirrored: what it is eligible for, and how its answers are stored.
+
+    It is asked in a thread of its own, one batch at a time, so that one that hangs keeps no other one waiting. Only
+    the challenger itself is used there; files are read and written by the mirror's thread.
+    """
+
+    def __init__(self, model: Model, challenger: Challenger, generations: frozenset[int]) -> None:
+        self.model, self.challenger = model, challenger
+        self.generations = generations
+        """The generations whose live rows it is eligible for."""
+        self.layout = Layout.of(model.schema, challenger.version.signature)
+        self.finished: set[int] = set()
+        """Writers that have ended, or are past its generations for good: nothing of theirs will ever be for it."""
+        self.asked: Asked | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{model.name}-{challenger.version.number}")
+        self._rests_until_s = 0.0
+        self._turn = 0
+        self._problem: str | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it has a batch whose answers are not stored yet."""
+        return self.asked is not None
+
+    @property
+    def rests(self) -> bool:
+        """Whether something failed a moment ago that was not the challenger's doing."""
+        return time.monotonic() < self._rests_until_s
+
+    def rest(self) -> None:
+        """Try again in a while."""
+        self._rests_until_s = time.monotonic() + RETRY_S
+
+    def in_turn(self, writers: Sequence[WriterState]) -> list[WriterState]:
+        """The writers that may have something for it, another one first each time."""
+        waiting = [state for state in writers if state.writer not in self.finished]
+        self._turn += 1
+        first = self._turn % len(waiting) if waiting else 0
+        return waiting[first:] + waiting[:first]
+
+    def ask(self, batch: Sequence[ChunkHead], questions: Sequence[Question], before: Cursor, after: Cursor) -> None:
+        """Give the challenger a batch; `asked` holds what becomes of it."""
+        self.asked = Asked(batch, self._thread.submit(self._answers, questions), before, after)
+
+    def close(self) -> None:
+        """End the child, whatever it is doing; what it was asked is asked again by the next worker."""
+        self.challenger.end()
+        self._thread.shutdown()
+
+    def _answers(self, questions: Sequence[Question]) -> list[Scores]:
+        scores: list[Scores] = []
+        for question in questions:
+            if isinstance(question.columns, str):
+                said = failed(sum(question.n_rows), self.layout.outputs, question.columns)
+            else:
+                said = self.challenger.score(question.columns)
+            bounds = np.cumsum([0, *question.n_rows]).tolist()
+            scores.extend(said.rows(start, stop) for start, stop in pairwise(bounds))
+        return scores
+
+    @property
+    def version(self) -> int:
+        """The number of the version."""
+        return self.challenger.version.number
+
+    def takes(self, head: ChunkHead) -> bool:
+        """Whether the rows of a chunk are eligible."""
+        return head.model == self.model.name and head.purpose == "live" and head.generation in self.generations
+
+    def say(self, problem: str | None) -> None:
+        """Log why it waits, once; None when it does not."""
+        if problem is not None and problem != self._problem:
+            _log.warning("a challenger waits", model=self.model.name, version=self.version, reason=problem)
+        self._problem = problem
+
+    def stored(self, head: ChunkHead, scores: Scores, at_us: int) -> Mirrored:
+        """The shadow chunk of these scores."""
+        answered = bool((scores.status == SCORED).any())
+        outputs = pack_outputs(scores.outputs, self.layout.outputs) if answered else None
+        chunk = ShadowChunk(self.layout.digest, scores.status.tobytes(), outputs, at_us)
+        return Mirrored(head.writer, head.seq, head.generation, chunk)
