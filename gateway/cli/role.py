@@ -25,9 +25,12 @@ def give_way() -> None:
     """Run on what others leave of a core.
 
     Linux shares a core among sessions first, where it groups by them (sched(7), "The autogroup feature"), and each
-    worker has a session of its own: so the session is niced too. The kernel lets that be done ten times a second.
+    worker that is supervised has a session of its own: so the session is niced too, but never one that is somebody
+    else's, such as the terminal where a role is started alone. The kernel lets that be done ten times a second.
     """
     os.nice(NICE)
+    if os.getsid(0) != os.getpid():
+        return
     for _ in range(5):
         try:
             AUTOGROUP.write_text(str(NICE))
