@@ -64,9 +64,9 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     busy_s: Annotated[float, Meta(ge=0, description="wait for a locked predictions file before 503")] = 0.25
     outcomes_busy_s: Annotated[float, Meta(ge=0, description="wait for a locked journal.db before 503")] = 1.0
     checkpoint_s: Annotated[float, Meta(gt=0, description="between two checkpoints of a file")] = 1.0
-    max_file_bytes: Annotated[int, Meta(ge=4_096, description="a predictions file is rotated above this size")] = (
-        1_073_741_824
-    )
+    max_file_bytes: Annotated[
+        int, Meta(ge=4_096, description="a predictions file is rotated above this size, and each day")
+    ] = 1_073_741_824
     max_wal_bytes: Annotated[int, Meta(ge=4_096, description="a write-ahead log is cut back above this size")] = (
         67_108_864
     )

@@ -8,8 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import Faults
 from tests.models import Made, made_models
 from tests.servers import Running, running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make chaos` says how often, and where the table of results is kept."""
+    parser.addoption("--chaos-times", type=int, default=50, help="how often the long forms do each thing to a worker")
+    parser.addoption("--chaos-results", type=Path, help="a folder where faults and their counts are written")
+
+
+@pytest.fixture
+def chaos_times(request: pytest.FixtureRequest) -> int:
+    """How often the long forms of faults do each thing."""
+    times: int = request.config.getoption("--chaos-times")
+    return times
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """Where the long forms of faults write what came of them."""
+    return Faults(request.config.getoption("--chaos-results"))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -41,6 +42,15 @@ CREATE TABLE heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), at_us INTEGER N
 INSERT = "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
+WAL_ROUNDS = 4
+"""A log that is so many times larger than it should be is left to its reader, with its file."""
+
+
+def utc_day() -> int:
+    """Days since 1970, by the machine's clock."""
+    return int(time.time() // 86_400)
+
+
 class Draft(Struct, frozen=True):
     """A chunk about to be committed, and what its columns are called."""
 
@@ -56,8 +66,12 @@ def file_name(writer: int, first_seq: int) -> str:
 class PredictionWriter:
     """Appends chunks, a transaction each `append`. Use it from one thread; its checkpointer has another."""
 
-    def __init__(self, folder: Path, writer: int, lock: int, settings: JournalSettings) -> None:
+    def __init__(
+        self, folder: Path, writer: int, lock: int, settings: JournalSettings, today: Callable[[], int] = utc_day
+    ) -> None:
+        """`today` is asked for the number of the day: each file holds the predictions of one."""
         self.writer = writer
+        self._today, self._day = today, today()
         self._folder, self._lock, self._settings = folder, lock, settings
         self._last_seq = 0
         self._rotate = False
@@ -155,7 +169,7 @@ class PredictionWriter:
         except apsw.Error as error:
             abandon(db)
             raise JournalUnavailable(str(error)) from error
-        self._db, self._rotate = db, False
+        self._db, self._rotate, self._day = db, False, self._today()
         self._layouts.clear()
         return db
 
@@ -178,11 +192,20 @@ class PredictionWriter:
             abandon(db)
 
     def _look_after_files(self) -> None:
-        """In the checkpointer's thread: ask for a new file when this one is large, close the ones left behind."""
-        if size_of(self._path) > self._settings.max_file_bytes:
+        """In the checkpointer's thread: ask for a new file when this one is done with, close the ones left behind."""
+        if self._db is not None and self._is_done_with():
             self._rotate = True
         while self._retired:
             self._close(self._retired.pop())
+
+    def _is_done_with(self) -> bool:
+        """Whether this file is of another day or large; or its log is, which a reader that does not end holds open."""
+        wal_bytes = size_of(self._path.with_name(self._path.name + "-wal"))
+        return (
+            self._day != self._today()
+            or size_of(self._path) > self._settings.max_file_bytes
+            or wal_bytes > WAL_ROUNDS * self._settings.max_wal_bytes
+        )
 
     def _close(self, db: apsw.Connection) -> None:
         checkpoint(Path(db.filename), max_wal_bytes=0)  # closing does so only where no reader has the file open
