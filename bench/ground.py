@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from contextlib import suppress
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
@@ -58,7 +59,7 @@ class Ground:
             "kernel": platform.release(),
             "python": platform.python_version(),
             "store on": _disk(self.folder),
-            **{name: version(name) for name in ("onnxruntime", "fastapi", "uvicorn", "pydantic")},
+            **_versions("onnxruntime", "fastapi", "uvicorn", "pydantic"),
         }
 
 
@@ -68,6 +69,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _versions(*names: str) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu() -> str:
