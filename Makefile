@@ -6,7 +6,7 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint unit chaos bench bench-peers docs clean
+.PHONY: demo test lint unit chaos soak bench bench-peers docs clean
 
 demo: $(READY)   ## the whole story on half a year of real departures
 	$(BIN)/understudy demo $(DEMO_ARGS)
@@ -21,8 +21,14 @@ lint: $(READY)
 unit: $(READY)
 	$(BIN)/pytest -n 2 -m "not slow" $(TEST_ARGS)
 
-chaos: $(READY)  ## the faults, many times over
-	$(BIN)/pytest -m slow $(TEST_ARGS)
+chaos: $(READY)  ## the faults, many times over; writes their counts into README
+	$(BIN)/pytest -m slow --chaos-results bench/results $(TEST_ARGS)
+	$(BIN)/python -m bench.isolation $(ISOLATION_ARGS)
+	$(BIN)/python -m bench.readme README.md
+
+soak: $(READY)   ## twenty minutes at half load: what grows, and how fast
+	$(BIN)/python -m bench.soak $(SOAK_ARGS)
+	$(BIN)/python -m bench.readme README.md
 
 bench: $(READY)  ## figures of speed, memory and start beside FastAPI (and peers, where installed); needs wrk
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from gateway.client import Client
 
 BUCKET_S, MATURITY_S = 10, 10.0
 MAX_FILE_BYTES = 16 * 2**20
+PATIENCE_S = 60.0
 WARM_SHARE = 0.2
 """The first part of a run, in which caches fill: it is drawn, and not in the slope."""
 SYSTEM = System(
@@ -85,8 +87,16 @@ def post(server: Running, path: str, body: bytes, kind: str = "application/json"
     asked = urllib.request.Request(  # our own server
         f"http://{host}:{port}{path}", body or None, {"content-type": kind}, method=method
     )
-    with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
-        return json.loads(answer.read())
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:  # noqa: S310
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline_s:
+                raise
+            _say(f"{path}: {error.read().decode()}")  # try again later, as it says
+            time.sleep(0.5)
 
 
 def sample(server: Running, store: Path, at_s: float, said: tuple[int, int, float, float]) -> Sample:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -27,30 +28,34 @@ Cast = Literal["alone", "with challengers", "slow"]
 """Who plays: a champion, with two challengers, or a slow champion."""
 
 
-def copied_store(ground: Ground, store: Path, cast: Cast) -> Path:
-    """A fresh store with these versions; nothing was ever asked of it."""
-    template = ground.folder / f"store {cast}"
+def copied_store(ground: Ground, store: Path, cast: Cast, environment: Mapping[str, str]) -> Path:
+    """A fresh store with these versions; nothing was ever asked of it.
+
+    Of the settings in `environment` those of cohorts are heeded: a store has them for good.
+    """
+    settled = {name: value for name, value in environment.items() if "__COHORTS__" in name}
+    template = ground.folder / " ".join(("store", cast, *settled.values()))
     if not template.exists():
         match cast:
             case "slow":
-                _prepare(template, ground.slow_model, ())
+                _prepare(template, ground.slow_model, (), settled)
             case "alone" | "with challengers":
                 models = ground.models
-                _prepare(template, models.champion, models.challengers if cast != "alone" else ())
+                _prepare(template, models.champion, models.challengers if cast != "alone" else (), settled)
             case _:
                 assert_never(cast)
     shutil.copytree(template, store)
     return store
 
 
-def _prepare(store: Path, champion: Path, challengers: Sequence[Path]) -> None:
+def _prepare(store: Path, champion: Path, challengers: Sequence[Path], environment: Mapping[str, str]) -> None:
     """Serve an empty folder, register, stop."""
     port = free_port()
     log = store.with_suffix(".log")
     program = (sys.executable, "-c", "from gateway.cli import main; main(prog_name='understudy')")
     with log.open("wb") as output:
         command = (*program, "serve", "--data-dir", str(store), "--port", str(port))
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | dict(environment))
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
             _wait(client, process, log)

@@ -55,7 +55,7 @@ def understudy(cast: Cast = "alone", **settings: str) -> Callable[[Ground, Path,
     environment = {f"UNDERSTUDY__{key.upper()}": value for key, value in settings.items()}
 
     def launch(ground: Ground, folder: Path, port: int) -> Launch:
-        store = copied_store(ground, folder / "store", cast)
+        store = copied_store(ground, folder / "store", cast, environment)
         return Launch((*UNDERSTUDY, "serve", "--data-dir", str(store), "--port", str(port)), environment)
 
     return launch

@@ -19,7 +19,7 @@ from litestar.openapi.config import OpenAPIConfig
 
 from gateway.backends import Stopwatch
 from gateway.clock import JournalClock, server_now_us
-from gateway.config import Settings
+from gateway.config import BUCKET_SETTING, Settings
 from gateway.desk import JournalDesk
 from gateway.front import Front
 from gateway.journal import GroupAppender, LoopAppender, open_ledger, open_reader, open_writer
@@ -66,6 +66,7 @@ async def worker(
         lineups = Lineups(registry, settings.server.max_rows, seconds)
         lineups.refresh()
         with closing(open_ledger(store, settings.journal)) as ledger:
+            ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s, keep=serves)
             writer = open_writer(store, settings.journal, ledger, kind="gateway", now_us=server_now_us())
         grouped = settings.journal.durability == "power"
         appender = opened.enter_context(closing(GroupAppender(writer, loop) if grouped else LoopAppender(writer)))

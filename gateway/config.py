@@ -81,10 +81,14 @@ class ClockSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "server"
 
 
+BUCKET_SETTING = "cohorts.bucket_s"
+"""Settled when a store is first served: another one would make its bucket numbers mean something else."""
+
+
 class CohortSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How predictions are grouped for evidence."""
 
-    bucket_s: Annotated[int, Meta(ge=1, description="length of a bucket; the rule is about days")] = 86_400
+    bucket_s: Annotated[int, Meta(ge=1, description="length of a bucket, for good; the rule is about days")] = 86_400
 
 
 class ShadowSettings(Struct, frozen=True, forbid_unknown_fields=True):

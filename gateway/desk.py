@@ -18,7 +18,7 @@ from gateway.clock import JournalClock
 from gateway.errors import BadRequest, InvalidInput, JournalDamaged, NotFound
 from gateway.journal import Ledger, PredictionReader
 from gateway.journal.join import OutcomeJoin
-from gateway.lineup import Lineups, Serving
+from gateway.lineup import Lineups, Played
 from gateway.records import Address, OutcomeRecord, Receipt, address_of, is_genuine, micros
 from gateway.wire.outcomes import SentOutcome, decode, split
 from gateway.wire.strict_json import AwareDatetime
@@ -70,9 +70,9 @@ class JournalDesk:
             BadRequest: no outcome of the body is one; names the first reason.
             JournalUnavailable: nothing was stored.
         """
-        serving = self._lineups[name]
+        played = self._lineups.played(name)
         pieces = split(body, lines=lines)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, serving, pieces, by)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, played, pieces, by)
 
     def close(self) -> None:
         """Store what was taken, then close the files."""
@@ -80,13 +80,13 @@ class JournalDesk:
         self._thread.submit(self._files.reader.close).result()
         self._thread.shutdown()
 
-    def _take(self, serving: Serving, pieces: Sequence[bytes], by: Principal) -> Receipt:
+    def _take(self, played: Played, pieces: Sequence[bytes], by: Principal) -> Receipt:
         receipt = Receipt(rejected=[])
         records: list[OutcomeRecord] = []
         early: list[bool] = []
         for index, piece in enumerate(pieces):
             try:
-                record, is_early = self._record(serving, decode(piece), by)
+                record, is_early = self._record(played, decode(piece), by)
             except BadRequest as error:
                 receipt.rejected.append({"index": index, "reason": str(error)})
             except NotFound:
@@ -113,14 +113,14 @@ class JournalDesk:
                         receipt.accepted += 1
         return receipt
 
-    def _record(self, serving: Serving, sent: SentOutcome, by: Principal) -> tuple[OutcomeRecord, bool]:
+    def _record(self, played: Played, sent: SentOutcome, by: Principal) -> tuple[OutcomeRecord, bool]:
         """The record of a sent outcome, and whether its prediction is still to come.
 
         Raises:
             BadRequest: it cannot be an outcome of this model.
             NotFound: its prediction id is none of ours.
         """
-        outcome = canonical(sent.outcome, serving.champion.version.signature)
+        outcome = canonical(sent.outcome, played.champion.signature)
         now_us = self._clock.now_us()
         stated = isinstance(sent.observed_at, str)
         if stated:
@@ -132,14 +132,14 @@ class JournalDesk:
         row = 0 if sent.row is UNSET else sent.row
         address, association_id, early = None, None, False
         if isinstance(sent.prediction_id, str):
-            address = resolve(self._files.reader, serving.model.name, sent.prediction_id, row)
+            address = resolve(self._files.reader, played.model.name, sent.prediction_id, row)
             row = address.row
         else:
             association_id = str(sent.association_id)
-            early = self._is_early(serving.model.name, association_id)
+            early = self._is_early(played.model.name, association_id)
         received_us = observed_us if now_us is None else now_us
         record = OutcomeRecord(
-            serving.model.name,
+            played.model.name,
             address,
             association_id,
             row,

@@ -18,7 +18,7 @@ from gateway.wire.oip import InferDecoder
 from gateway.wire.own import RequestDecoder
 from registry.errors import ArtifactDamaged, ArtifactMissing, ArtifactRefused, ModelRaised, NoChampion, UnknownModel
 from registry.store import Registry
-from registry.types import Lineup, Model
+from registry.types import Lineup, Model, Version
 from registry.watch import Watch
 
 UNLOADABLE = (ArtifactDamaged, ArtifactMissing, ArtifactRefused, ModelRaised, MemoryError)
@@ -37,6 +37,13 @@ class Serving(Struct, frozen=True):
     infer_decoder: InferDecoder
 
 
+class Played(Struct, frozen=True):
+    """A model that has a champion, whether it could be loaded here or not: what is on record can be read and judged."""
+
+    model: Model
+    champion: Version
+
+
 class Lineups:
     """What this worker serves. `refresh` may run in a thread; readers see one whole snapshot or the next."""
 
@@ -45,6 +52,7 @@ class Lineups:
         self._registry, self._max_rows, self._seconds = registry, max_rows, seconds
         self._serving: dict[str, Serving] = {}
         self._known: frozenset[str] = frozenset()
+        self._played: dict[str, Played] = {}
         self.problems: dict[str, str] = {}
         """Model → why its champion could not be loaded. The one before serves on, where there was one."""
         self._watch = Watch(registry)
@@ -64,6 +72,13 @@ class Lineups:
         except KeyError:
             if name in self.problems:
                 raise ModelFailed(self.problems[name]) from None
+            raise (NoChampion(name) if name in self._known else UnknownModel(name)) from None
+
+    def played(self, name: str) -> Played:
+        """The model of that name, also while nobody can answer for it here; raises UnknownModel, NoChampion."""
+        try:
+            return self._played[name]
+        except KeyError:
             raise (NoChampion(name) if name in self._known else UnknownModel(name)) from None
 
     @property
@@ -92,29 +107,30 @@ class Lineups:
         self._watch.begin()
         models = self._registry.models()
         serving: dict[str, Serving] = {}
+        played: dict[str, Played] = {}
         problems: dict[str, str] = {}
         for model in models:
             try:
                 lineup = self._registry.lineup(model.name)
             except NoChampion:
                 continue
+            played[model.name] = Played(model, self._registry.version(model.name, lineup.champion))
             try:
-                serving[model.name] = self._served(model, lineup)
+                serving[model.name] = self._served(model, lineup, played[model.name].champion)
             except UNLOADABLE as error:
                 problems[model.name] = f"version {lineup.champion} of '{model.name}' could not be loaded: {error}"
                 _log.error("champion not loaded", model=model.name, version=lineup.champion, reason=str(error))
                 if model.name in self._serving:
                     serving[model.name] = self._serving[model.name]
         self._known = frozenset(model.name for model in models)
-        self._serving, self.problems = serving, problems
+        self._serving, self._played, self.problems = serving, played, problems
         self._watch.taken_over()
         self._refreshed_s = time.monotonic()
 
-    def _served(self, model: Model, lineup: Lineup) -> Serving:
+    def _served(self, model: Model, lineup: Lineup, version: Version) -> Serving:
         before = self._serving.get(model.name)
         if before is not None and before.model.schema == model.schema and before.lineup.champion == lineup.champion:
             return Serving(model, lineup, before.champion, before.decoder, before.infer_decoder)
-        version = self._registry.version(model.name, lineup.champion)
         champion = LocalBackend(version, self._registry.artifact(version), model.schema, self._seconds)
         decoder = RequestDecoder(model.schema, self._max_rows)
         return Serving(model, lineup, champion, decoder, InferDecoder(model.schema, self._max_rows))

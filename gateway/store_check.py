@@ -6,7 +6,7 @@ import tempfile
 from contextlib import closing
 
 from gateway.clock import JournalClock
-from gateway.config import Settings
+from gateway.config import BUCKET_SETTING, Settings
 from gateway.journal import open_ledger
 from registry.store import Registry
 
@@ -15,13 +15,14 @@ def looked_at(settings: Settings) -> bool:
     """Open everything for reading and writing, make what is missing; returns whether a key was ever issued.
 
     Raises:
-        OSError, RegistryError, JournalUnavailable: it cannot be served; says why.
+        OSError, RegistryError, JournalUnavailable, SettingsRefused: it cannot be served; says why.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryFile(dir=settings.folder),
-        closing(open_ledger(settings.folder, settings.journal)),
+        closing(open_ledger(settings.folder, settings.journal)) as ledger,
         Registry.open(settings.folder, now=JournalClock(settings.clock, settings.cohorts.bucket_s).now) as registry,
     ):
+        ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s)
         registry.models()
         return registry.keys.any_issued()

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gateway.clock import MICROSECONDS, JournalClock
-from gateway.config import Settings
+from gateway.config import BUCKET_SETTING, Settings
 from gateway.errors import GatewayError, JournalDamaged
 from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, open_reader
 from gateway.records import Cursor, WriterState, moment
@@ -225,6 +225,7 @@ def run_retrain(settings: Settings, stop: threading.Event) -> None:
         reader, ledger = open_reader(store), open_ledger(store, settings.journal, busy_s=PATIENCE_S)
         cycle = Cycle(registry, reader, ledger, clock, settings)
         try:
+            ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s)
             while not stop.is_set():
                 if not _stepped(cycle):
                     stop.wait(settings.retrain.poll_s)

@@ -13,10 +13,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.config import JournalSettings
+from gateway.journal.appenders import Appender, GroupAppender, LoopAppender
 from gateway.journal.ledger import Ledger, Mirrored
 from gateway.journal.reader import ChunkHead, PredictionReader
 from gateway.journal.sqlite import check_library
-from gateway.journal.writer import Appender, Draft, GroupAppender, LoopAppender, PredictionWriter
+from gateway.journal.writer import Draft, PredictionWriter
 from gateway.locks import only_one
 
 __all__ = [

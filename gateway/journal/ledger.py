@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
-from gateway.errors import Conflict, JournalDamaged, JournalUnavailable
-from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout
+from gateway.errors import Conflict, JournalDamaged, SettingsRefused
+from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout, transaction
 from gateway.locks import take_lock
 from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
 
@@ -52,6 +52,8 @@ CREATE TABLE mirrored (
     n_rows INTEGER NOT NULL, PRIMARY KEY (model, version, generation, status)
 ) STRICT, WITHOUT ROWID;
 """
+SETTLED = "CREATE TABLE IF NOT EXISTS settled (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT"
+"""Apart from the others, as stores from before do not have it."""
 COLUMNS = "writer, seq, model, to_writer, to_seq, association, row, outcome, source, observed_us, stated, received_us"
 
 
@@ -80,11 +82,29 @@ class Ledger:
 
         The lock is taken before the row is committed: whoever sees the number can tell whether it lives.
         """
-        with _transaction(self._db):
+        with transaction(self._db):
             row = (kind, started_us, os.getpid(), socket.gethostname())
             self._db.execute("INSERT INTO writer (kind, started_us, pid, host) VALUES (?, ?, ?, ?)", row)
             writer = self._db.last_insert_rowid()
             return writer, take_lock(locks, writer)
+
+    def settle(self, name: str, value: int, *, keep: bool = True) -> None:
+        """Find that a setting which a store has for good is the one it has; the first that `keep`s it decides.
+
+        Raises:
+            SettingsRefused: the store has another one.
+            JournalUnavailable: it cannot be said now.
+        """
+        with transaction(self._db):
+            self._db.execute(SETTLED)
+            kept = scalar(self._db, "SELECT value FROM settled WHERE name = ?", (name,))
+            if kept is None and keep:
+                self._db.execute("INSERT INTO settled VALUES (?, ?)", (name, value))
+        if kept not in (None, value):
+            raise SettingsRefused(
+                f"{name}: expected {kept}, which this store has had from the start, got {value}: begin a new store for "
+                "another one"
+            )
 
     # --- outcomes
 
@@ -100,7 +120,7 @@ class Ledger:
         Raises:
             JournalUnavailable: nothing was stored.
         """
-        with _transaction(self._db):
+        with transaction(self._db):
             return [self._append(writer, seq, record) for record in records]
 
     def _append(self, writer: int, seq: int, record: OutcomeRecord) -> str:
@@ -159,7 +179,7 @@ class Ledger:
         return dict(rows(self._db, "SELECT writer, seq FROM cursor WHERE model = ? AND version = ?", (model, version)))
 
     def store_shadow(
-        self, model: str, version: int, mirrored: Iterable[Mirrored], layout: Layout, before: Cursor, after: Cursor
+        self, model: str, version: int, mirrored: Sequence[Mirrored], layout: Layout, before: Cursor, after: Cursor
     ) -> None:
         """Store a challenger's chunks, move its cursor and count its rows, all in one transaction.
 
@@ -167,28 +187,30 @@ class Ledger:
             Conflict: the cursor is not at `before`: another worker was here; nothing was stored.
             JournalUnavailable: nothing was stored.
         """
-        with _transaction(self._db):
+        # encoded before, and counted together: this worker may be niced, and whoever reports an outcome waits for it
+        stored = {(item.writer, item.seq): (item.writer, item.seq, version, encode(item.chunk)) for item in mirrored}
+        with transaction(self._db):
             if self.cursor(model, version) != before:
                 raise Conflict(f"another worker moved the cursor of version {version} of '{model}'")
             store_layout(self._db, layout)
-            for item in mirrored:
-                key = item.writer, item.seq, version
-                self._db.execute("INSERT OR IGNORE INTO shadow_chunk VALUES (?, ?, ?, ?)", (*key, encode(item.chunk)))
-                if self._db.changes():  # one that is there already was counted then
-                    self._count(model, version, item)
+            fresh = [item for item in mirrored if not self._has(item, version)]  # others were counted when they came
+            self._db.executemany(
+                "INSERT INTO shadow_chunk VALUES (?, ?, ?, ?)", [stored[item.writer, item.seq] for item in fresh]
+            )
+            self._db.executemany(
+                "INSERT INTO mirrored VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET n_rows = n_rows + excluded.n_rows",
+                [(model, version, *key, n_rows) for key, n_rows in _counted(fresh).items()],
+            )
             self._db.executemany(
                 "INSERT INTO cursor VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
                 [(model, version, writer, seq) for writer, seq in after.items() if before.get(writer) != seq],
             )
 
-    def _count(self, model: str, version: int, item: Mirrored) -> None:
-        status = item.chunk.status
-        for code in set(status):
-            self._db.execute(
-                "INSERT INTO mirrored VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET n_rows = n_rows + excluded.n_rows",
-                (model, version, item.generation, code, status.count(code)),
-            )
+    def _has(self, item: Mirrored, version: int) -> bool:
+        key = item.writer, item.seq, version
+        sql = "SELECT 1 FROM shadow_chunk WHERE writer = ? AND seq = ? AND version = ?"
+        return self._db.execute(sql, key).get is not None
 
     def shadow_chunk(self, writer: int, seq: int, version: int) -> ShadowChunk | None:
         """A challenger's answer to a chunk; None while there is none."""
@@ -226,6 +248,15 @@ class Ledger:
         return count
 
 
+def _counted(items: Iterable[Mirrored]) -> Counter[tuple[int, int]]:
+    """(generation, status) → how many rows."""
+    n_rows: Counter[tuple[int, int]] = Counter()
+    for item in items:
+        for code, n in Counter(item.chunk.status).items():
+            n_rows[item.generation, code] += n
+    return n_rows
+
+
 def identity_of(record: OutcomeRecord) -> bytes:
     """What makes an outcome itself, in 16 bytes: (target, source, observed_at, outcome)."""
     to, value = record.address, msgspec.json.encode(record.outcome).decode()
@@ -249,27 +280,3 @@ def outcome_of(row: tuple[Any, ...]) -> OutcomeRecord:
     return OutcomeRecord(
         model, address, association, number, value, source, observed_us, bool(stated), received_us, (writer, seq)
     )
-
-
-class _transaction:  # noqa: N801 (reads as a verb where it is used)
-    """BEGIN IMMEDIATE … COMMIT; whatever is raised rolls back, and what SQLite raises becomes JournalUnavailable."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            raise JournalUnavailable(str(error)) from error
-
-    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self._db.execute("COMMIT")
-        except apsw.Error as error:
-            kind, raised = type(error), error
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-        if isinstance(raised, apsw.Error):
-            raise JournalUnavailable(str(raised)) from raised

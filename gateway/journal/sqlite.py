@@ -143,6 +143,30 @@ def scalar(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> Any:
     return next((row[0] for row in rows(db, sql, values)), None)
 
 
+class transaction:  # noqa: N801 (reads as a verb where it is used)
+    """BEGIN IMMEDIATE … COMMIT; whatever is raised rolls back, and what SQLite raises becomes JournalUnavailable."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise JournalUnavailable(str(error)) from error
+
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        except apsw.Error as error:
+            kind, raised = type(error), error
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        if isinstance(raised, apsw.Error):
+            raise JournalUnavailable(str(raised)) from raised
+
+
 def store_layout(db: apsw.Connection, layout: Layout) -> None:
     """Keep what the columns of a layout are called, once a file."""
     db.execute("INSERT OR IGNORE INTO layout VALUES (?, ?)", (layout.digest, msgspec.json.encode(layout)))

@@ -6,12 +6,8 @@ process without gaps: it is taken when the commit succeeds, and after a commit o
 
 from __future__ import annotations
 
-import asyncio
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +73,8 @@ class PredictionWriter:
         self._rotate = False
         self._layouts: set[bytes] = set()
         self._retired: list[apsw.Connection] = []
+        self._left: list[Path] = []
+        """Files that are done with, and whose logs a reader held."""
         self._db: apsw.Connection | None = None
         self._path = folder / file_name(writer, 1)  # made by the first commit
         self._checkpointer = Checkpointer(
@@ -197,6 +195,7 @@ class PredictionWriter:
             self._rotate = True
         while self._retired:
             self._close(self._retired.pop())
+        self._left = [path for path in self._left if not _is_cut(path)]
 
     def _is_done_with(self) -> bool:
         """Whether this file is of another day or large; or its log is, which a reader that does not end holds open."""
@@ -208,114 +207,19 @@ class PredictionWriter:
         )
 
     def _close(self, db: apsw.Connection) -> None:
-        checkpoint(Path(db.filename), max_wal_bytes=0)  # closing does so only where no reader has the file open
+        path = Path(db.filename)
+        if not _is_cut(path):  # closing does so only where no reader has the file open
+            self._left.append(path)
         db.close()
+
+
+def _is_cut(path: Path) -> bool:
+    """Move the log of a file that is done with into it; False while a reader holds it."""
+    checkpoint(path, max_wal_bytes=0)
+    return size_of(path.with_name(path.name + "-wal")) == 0
 
 
 def _row(seq: int, chunk: Chunk) -> tuple[Any, ...]:
     """A chunk as a row of the table."""
     head = chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows
     return seq, *head, encode(chunk)
-
-
-Done = Callable[[range | JournalUnavailable], None]
-
-
-class LoopAppender:
-    """Durability `process`: the commit happens in the event loop, 13 µs, and the answer leaves after it."""
-
-    def __init__(self, writer: PredictionWriter) -> None:
-        self._writer = writer
-
-    def append(self, drafts: Sequence[Draft], done: Done) -> None:
-        """Commit, then call `done` with the seqs, or with why not."""
-        try:
-            seqs = self._writer.append(drafts)
-        except JournalUnavailable as error:
-            done(error)
-        else:
-            done(seqs)
-
-    def heartbeat(self, at_us: int) -> None:
-        """See `PredictionWriter.heartbeat`."""
-        self._writer.heartbeat(at_us)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
-
-
-class GroupAppender:
-    """Durability `power`: a thread commits with fsync whatever has piled up during the last fsync.
-
-    A commit takes milliseconds, so it may not happen in the loop; under load one of them serves many requests.
-    """
-
-    def __init__(self, writer: PredictionWriter, loop: asyncio.AbstractEventLoop) -> None:
-        self._writer, self._loop = writer, loop
-        self._waiting: queue.SimpleQueue[tuple[Sequence[Draft], Done] | int | None] = queue.SimpleQueue()
-        self._failed: JournalUnavailable | None = None
-        """Why the last commit failed; None after one that did not."""
-        self._thread = threading.Thread(target=self._commits, name="group-commit", daemon=True)
-        self._thread.start()
-
-    def append(self, drafts: Sequence[Draft], done: Done) -> None:
-        """Have it committed; `done` is called in the loop, after the fsync, with the seqs or with why not."""
-        self._waiting.put((drafts, done))
-
-    def heartbeat(self, at_us: int) -> None:
-        """See `PredictionWriter.heartbeat`; it takes its place behind what was appended before.
-
-        Raises:
-            JournalUnavailable: the last commit or heartbeat failed; this one will be tried all the same.
-        """
-        self._waiting.put(at_us)
-        if self._failed is not None:
-            raise self._failed
-
-    def close(self) -> None:
-        """Commit what waits, then close the file."""
-        self._waiting.put(None)
-        self._thread.join()
-        self._writer.close()
-
-    def _commits(self) -> None:
-        stopping = False
-        while not stopping:
-            batch = [self._waiting.get()]
-            while not self._waiting.empty():
-                batch.append(self._waiting.get())
-            stopping = None in batch
-            self._commit([item for item in batch if isinstance(item, tuple)])
-            beats = [item for item in batch if isinstance(item, int)]
-            if beats:
-                self._beat(max(beats))
-
-    def _commit(self, group: list[tuple[Sequence[Draft], Done]]) -> None:
-        if not group:
-            return
-        try:
-            seqs = self._writer.append([draft for drafts, _ in group for draft in drafts])
-        except Exception as error:  # noqa: BLE001  # the edge of a thread: whatever it is, nobody may wait for ever
-            self._failed = error if isinstance(error, JournalUnavailable) else JournalUnavailable(repr(error))
-            self._loop.call_soon_threadsafe(self._tell, [(done, self._failed) for _, done in group])
-            return
-        self._failed = None
-        fates = (range(*ends) for ends in pairwise(accumulate((len(d) for d, _ in group), initial=seqs.start)))
-        self._loop.call_soon_threadsafe(self._tell, zip((done for _, done in group), fates, strict=True))
-
-    def _tell(self, fates: Iterable[tuple[Done, range | JournalUnavailable]]) -> None:
-        """Back in the loop, which is woken once a group; each is told apart, so that one who raises stops no other."""
-        for done, fate in fates:
-            self._loop.call_soon(done, fate)
-
-    def _beat(self, at_us: int) -> None:
-        try:
-            self._writer.heartbeat(at_us)
-        except JournalUnavailable as error:  # a promise not made only keeps buckets open; the next is a second away
-            self._failed = error
-        else:
-            self._failed = None
-
-
-Appender = LoopAppender | GroupAppender

@@ -48,8 +48,8 @@ async def read_prediction(
     model: FromPath[str], prediction_id: FromPath[str], request: Request[Any, Any, Any], parts: Using, row: Row = 0
 ) -> dict[str, Any]:
     """One row of a request, by its prediction id; whoever may only predict is not shown the challengers."""
-    serving = parts.lineups[model]
-    found = await parts.desk.read(lambda files: by_id(files, serving.model, prediction_id, row))
+    played = parts.lineups.played(model)
+    found = await parts.desk.read(lambda files: by_id(files, played.model, prediction_id, row))
     return _shown(found, ticket_of(request), model)
 
 
@@ -58,8 +58,8 @@ async def read_predictions(
     model: FromPath[str], association_id: FromQuery[str], request: Request[Any, Any, Any], parts: Using
 ) -> dict[str, Any]:
     """Every row that carries the association id, oldest first; as for one prediction."""
-    serving = parts.lineups[model]
-    rows = await parts.desk.read(lambda files: by_association(files, serving.model, association_id))
+    played = parts.lineups.played(model)
+    rows = await parts.desk.read(lambda files: by_association(files, played.model, association_id))
     shown = [_shown(row, ticket_of(request), model) for row in rows]
     return {"association_id": association_id, "predictions": shown}
 

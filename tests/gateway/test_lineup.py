@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from gateway.client import Client
 from gateway.columns import Columns
-from gateway.errors import ModelFailed
+from gateway.errors import ModelFailed, ProblemError
 from gateway.lineup import Lineups
+from gateway.records import prediction_id
 from registry.errors import NoChampion, UnknownModel
 from registry.types import Feature, InputSchema
 from tests.actors import SCHEMA, logistic
@@ -118,6 +120,19 @@ def test_a_damaged_champion_at_the_start_is_not_served_and_stops_nobody_else(sta
     assert lineups.names == ["m"]
     with pytest.raises(ModelFailed, match="could not be loaded: artifact sha256:"):
         lineups["other"]
+
+
+def test_what_is_on_record_is_read_and_takes_outcomes_although_its_champion_is_gone(stage: Stage) -> None:
+    stage.clock(1)
+    (address,) = stage.predict(0.1, np.zeros((1, 2)))
+    name = prediction_id(address.writer, address.seq, 0, bytes(16))
+    damage(stage, 1)
+    with Client.on_store(stage.settings) as client:
+        assert client.prediction("m", name)["version"] == 1
+        assert client.outcome("m", 1, prediction_id=name)["accepted"] == 1
+        assert client.prediction("m", name)["outcome"] == 1
+        with pytest.raises(ProblemError, match="could not be loaded"):
+            client.predict("m", {"a": 1.0, "b": 1.0})
 
 
 def test_readers_see_one_whole_snapshot_or_the_next_while_it_is_refreshed(stage: Stage) -> None:

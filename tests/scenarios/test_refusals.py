@@ -159,7 +159,8 @@ def test_a_disk_that_is_full_again_and_again(
     tmp_path: Path, small_disk: Path, chaos_times: int, faults: Faults
 ) -> None:
     store, n = _linked(tmp_path, small_disk), max(2, chaos_times // 10)
-    told, refused, again = 0, 0, list[float]()
+    told, refused = 0, 0
+    again: list[float] = []
     for _ in range(n):
         for path in store.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

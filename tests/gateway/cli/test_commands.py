@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import structlog
 from click.testing import CliRunner, Result
 
 from gateway.cli.commands import main
+from gateway.config import JournalSettings
+from gateway.journal import open_ledger
 from tests.models import Made
 from tests.servers import Running, understudy
 
@@ -222,3 +225,13 @@ def test_a_store_that_cannot_be_used_is_told_in_one_sentence_before_any_worker_s
         said = understudy(*command, "--data-dir", str(tmp_path))
         assert said.returncode == 1
         assert said.stderr == "understudy: the registry cannot be used: file is not a database\n"
+
+
+def test_a_store_is_not_served_with_buckets_of_another_length(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    with closing(open_ledger(tmp_path / "store", JournalSettings())) as ledger:
+        ledger.settle("cohorts.bucket_s", 3_600)
+    said = understudy("serve", "--port", "0", "--data-dir", store)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("understudy: cohorts.bucket_s: expected 3600, ")
+    assert said.stderr.count("\n") == 1

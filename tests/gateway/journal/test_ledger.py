@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.chunk import SKIPPED, STATUSES, Layout
-from gateway.errors import Conflict, JournalUnavailable
+from gateway.errors import Conflict, JournalUnavailable, SettingsRefused
 from gateway.journal import Ledger
 from gateway.records import Address, Cursor, OutcomeRecord
 from registry.types import OutputTensor
@@ -168,3 +168,13 @@ def test_one_outcome_that_cannot_be_stored_leaves_the_whole_receipt_out(journal:
         ledger.append_outcomes(1, 1, [record(1), record(1, 2**70)])
     assert ledger.outcomes_of_chunk(1, 1) == []
     assert ledger.append_outcomes(1, 1, [record(1)]) == ["new"]
+
+
+def test_a_setting_is_settled_by_the_first_that_keeps_it(journal: Journal) -> None:
+    ledger, other = journal.ledger(), journal.ledger()
+    ledger.settle("cohorts.bucket_s", 10, keep=False)
+    ledger.settle("cohorts.bucket_s", 86_400)
+    other.settle("cohorts.bucket_s", 86_400)
+    for keep in (True, False):
+        with pytest.raises(SettingsRefused, match=r"cohorts\.bucket_s: expected 86400, .* got 3600"):
+            other.settle("cohorts.bucket_s", 3_600, keep=keep)
