@@ -75,8 +75,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent snapshot, for several statements; raises StoreUnreachable."""
-        with self._transaction(self._engine) as connection:
-            yield connection
+        try:
+            with self._transaction(self._engine) as connection:
+                yield connection
+        except (TypeError, ValueError) as error:  # of text that is no UTF-8 any more, a moment or a number that is none
+            raise StoreUnreachable(f"the registry cannot be used: a stored value is damaged ({error})") from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

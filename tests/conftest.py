@@ -27,7 +27,7 @@ def chaos_times(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def faults(request: pytest.FixtureRequest) -> Faults:
+def kept(request: pytest.FixtureRequest) -> Faults:
     """Where the long forms of faults write what came of them."""
     return Faults(request.config.getoption("--chaos-results"))
 

@@ -121,11 +121,11 @@ def test_the_control_that_is_killed_leaves_callers_without_an_answer(tmp_path: P
 
 
 @pytest.mark.slow
-def test_sigterm_a_hundred_times(tmp_path: Path, chaos_times: int, faults: Faults) -> None:
+def test_sigterm_a_hundred_times(tmp_path: Path, chaos_times: int, kept: Faults) -> None:
     n = 2 * chaos_times
     n_told, longest_s = drained(tmp_path / "store", n)
     assert longest_s < ServerSettings().drain_s + 0.3 + 2
-    faults.record(
+    kept.record(
         "SIGTERM under load",
         n,
         f"0 of {n_told:,} predictions lost, 0 requests unanswered, {N_CALLERS} connections each time; "

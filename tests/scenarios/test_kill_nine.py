@@ -210,10 +210,10 @@ def test_promise_2_an_acknowledged_prediction_or_outcome_is_never_lost(tmp_path:
 
 
 @pytest.mark.slow
-def test_nothing_acknowledged_is_lost_by_any_number_of_kills(tmp_path: Path, chaos_times: int, faults: Faults) -> None:
+def test_nothing_acknowledged_is_lost_by_any_number_of_kills(tmp_path: Path, chaos_times: int, kept: Faults) -> None:
     load, killed = _a_life(tmp_path / "store", chaos_times)
     told = acknowledged_and_lost(tmp_path / "control", 50)
-    faults.record(
+    kept.record(
         "kill -9 of gateway, shadow worker, challenger, retrain worker; then of the supervisor",
         chaos_times * len(VICTIMS) + len(killed.gone_s),
         f"0 of {len(load.predictions):,} acknowledged predictions and 0 of {len(load.outcomes):,} outcomes lost; "

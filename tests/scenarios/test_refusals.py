@@ -155,9 +155,7 @@ def test_a_locked_file_refuses_reads_on_and_writes_again_when_it_is_let_go(tmp_p
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_again_and_again(
-    tmp_path: Path, small_disk: Path, chaos_times: int, faults: Faults
-) -> None:
+def test_a_disk_that_is_full_again_and_again(tmp_path: Path, small_disk: Path, chaos_times: int, kept: Faults) -> None:
     store, n = _linked(tmp_path, small_disk), max(2, chaos_times // 10)
     told, refused = 0, 0
     again: list[float] = []
@@ -166,7 +164,7 @@ def test_a_disk_that_is_full_again_and_again(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         n_told, n_refused, again_s = _story(store, on_small_disk(small_disk))
         told, refused, again = told + n_told, refused + n_refused, [*again, again_s]
-    faults.record(
+    kept.record(
         "disk full, and space again",
         n,
         f"{refused} predictions refused with 503 `journal_unavailable`, reads answered, 0 of {told} acknowledged "

@@ -117,13 +117,13 @@ def test_a_flipped_bit_is_found_or_a_whole_prefix_is_left(lived: Path, name: str
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_bit_flipped_anywhere_is_found_or_a_whole_prefix_is_left(
-    lived: Path, name: str, chaos_times: int, faults: Faults
+    lived: Path, name: str, chaos_times: int, kept: Faults
 ) -> None:
     n = 20 * chaos_times
     counted = fates(lived, name, n)
     assert not counted.keys() & {"SILENT", "not told"}, counted
     shown = {"found": "found and told", "prefix": "a whole prefix left", "harmless": "harmless, as nobody reads it"}
-    faults.record(
+    kept.record(
         f"a flipped bit in {name.replace('1.1', '*')}",
         n,
         "; ".join(f"{counted[fate]:,} {said}" for fate, said in shown.items() if counted[fate]) + "; 0 believed",
