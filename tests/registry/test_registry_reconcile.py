@@ -99,12 +99,11 @@ def test_the_sums_of_a_closed_bucket_have_a_checksum_and_older_ones_are_taken_as
 def everything(registry: Registry) -> list[Any]:
     """What readers are told."""
     told: list[Any] = [registry.audit(), registry.keys.by_digest(), registry.clock(), *registry.models()]
-    reads = (registry.versions, registry.schemas, registry.lineups, registry.reigns, registry.decisions)
-    return [
-        *told,
-        *(read("m") for read in reads),
-        *(registry.closed_buckets("m", reign.number) for reign in registry.reigns("m")),
-    ]
+    for read in (registry.versions, registry.schemas, registry.lineups, registry.reigns, registry.decisions):
+        told += read("m")
+    for reign in registry.reigns("m"):
+        told += registry.closed_buckets("m", reign.number)
+    return told
 
 
 def fates(registry: Registry, path: Path, n: int) -> Counter[str]:
