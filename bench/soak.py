@@ -142,7 +142,7 @@ def soaked(ground: Ground, *, minutes: float, every_s: float, most_per_s: float)
     """The whole run."""
     with running(SYSTEM, ground) as server:
         store = ground.folder / "running" / "store"
-        policy = json.dumps({"promotion": "manual", "maturity_s": MATURITY_S}).encode()
+        policy = json.dumps({"promotion": "one", "maturity_s": MATURITY_S}).encode()
         post(server, f"/admin/models/{MODEL}/policy", policy, method="PUT")
         load = Load(ground, server)
         n, n_errors, _, _ = load.slice(2 * most_per_s, 3.0)

@@ -89,7 +89,7 @@ def drained(folder: Path, n: int) -> tuple[int, float]:
     told: list[Acknowledged] = []
     longest_s = 0.0
     with staged(folder, source="server") as stage:
-        stage.declare(Policy(promotion="manual"))
+        stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
         for _ in range(n):
             callers, code, took_s = stopped_under_load(stage, signal.SIGTERM)
@@ -106,7 +106,7 @@ def drained(folder: Path, n: int) -> tuple[int, float]:
 def unanswered_by_a_kill(folder: Path) -> int:
     """How many callers of the control were left without an answer."""
     with staged(folder, source="server") as stage:
-        stage.declare(Policy(promotion="manual"))
+        stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
         callers, _, _ = stopped_under_load(stage, signal.SIGKILL)
     return sum(caller.unanswered is not None for caller in callers)

@@ -193,7 +193,7 @@ def lived_through(stage: Stage, n_rounds: int) -> tuple[Load, Killed]:
 
 def _a_life(folder: Path, n_rounds: int) -> tuple[Load, Killed]:
     with staged(folder, bucket_s=HOUR_S) as stage:
-        stage.declare(replace(QUICK, maturity_s=float(HOUR_S), promotion="manual"))
+        stage.declare(replace(QUICK, maturity_s=float(HOUR_S), promotion="one"))
         stage.champion(logistic(WEAK))
         challenger = stage.challenger(logistic(TRUTH))
         stage.clock(0)

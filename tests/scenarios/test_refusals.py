@@ -122,7 +122,7 @@ def refused_for_a_while(stage: Stage, serve: Serve, fault: Fault) -> tuple[list[
 
 def _story(folder: Path, fault: Fault) -> tuple[int, int, float]:
     with staged(folder, source="server") as stage:
-        stage.declare(Policy(promotion="manual"))
+        stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
         with serving(folder) as serve:
             told, n_refused, again_s = refused_for_a_while(stage, serve, fault)
