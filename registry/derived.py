@@ -72,10 +72,14 @@ def checked_bucket(closed: ClosedBucket, stored: bytes) -> ClosedBucket:
         if len(body) < len(stored):
             check, body = body[:4], body[4:]
             if check != _sums_check(closed, body):
-                raise BucketDamaged(closed.model, closed.bucket)
+                raise BucketDamaged(_damaged(closed))
         return msgspec.structs.replace(closed, sums=msgspec.msgpack.decode(body, type=dict[int, bytes]))
     except msgspec.DecodeError:
-        raise BucketDamaged(closed.model, closed.bucket) from None
+        raise BucketDamaged(_damaged(closed)) from None
+
+
+def _damaged(closed: ClosedBucket) -> str:
+    return f"bucket {closed.bucket} of '{closed.model}' was closed, and its sums do not match their checksum"
 
 
 def list_buckets(connection: Connection, model: str, reign: int) -> list[ClosedBucket]:

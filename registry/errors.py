@@ -289,11 +289,7 @@ class StoreBusy(StoreUnreachable):
 
 
 class BucketDamaged(StoreUnreachable):
-    """What a closed bucket was reduced to is not what was written."""
-
-    def __init__(self, model: str, bucket: int) -> None:
-        self.model, self.bucket = model, bucket
-        super().__init__(f"bucket {bucket} of '{model}' was closed, and its sums do not match their checksum")
+    """The sums of a closed bucket are not what was written; the message says which."""
 
 
 class StoreNewer(RegistryError):
