@@ -164,14 +164,16 @@ def encode(chunk: Chunk | ShadowChunk) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-def _checked(stored: bytes) -> memoryview:
+def _checked(stored: bytes | None) -> memoryview:
+    if not isinstance(stored, bytes):  # a byte that flipped in the row itself
+        raise JournalDamaged("a chunk is no bytes any more")
     body = memoryview(stored)[:-4]
     if len(stored) < 5 or zlib.crc32(body) != int.from_bytes(stored[-4:], "little"):
         raise JournalDamaged(f"a chunk of {len(stored):,} bytes does not match its checksum")
     return body
 
 
-def decode(stored: bytes) -> Chunk:
+def decode(stored: bytes | None) -> Chunk:
     """The chunk in these bytes.
 
     Raises:
@@ -180,7 +182,7 @@ def decode(stored: bytes) -> Chunk:
     return _decode_chunk(_checked(stored))
 
 
-def decode_shadow(stored: bytes) -> ShadowChunk:
+def decode_shadow(stored: bytes | None) -> ShadowChunk:
     """The shadow chunk in these bytes; raises as `decode`."""
     return _decode_shadow(_checked(stored))
 

@@ -27,6 +27,8 @@ from gateway.store_check import looked_at
 
 LOOK_EVERY_S = 0.5
 """How often connections are looked at: so much longer than allowed may each of them take."""
+TURNS, TURN_S = 3, 0.01
+"""How often the loop turns before quiet connections are closed: on a full machine a notice can pass in a single turn."""
 Started = Callable[[bool], None]
 """Called once a worker accepts connections, with whether callers need a key."""
 
@@ -59,6 +61,8 @@ class DrainingServer(uvicorn.Server):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_notice_s):
                 await self._hurried.wait()
+        for _ in range(TURNS):  # what has arrived by now is read, and answered as the last of its connection
+            await asyncio.sleep(TURN_S)
         await super().shutdown(sockets)
         self._looking.cancel()
 

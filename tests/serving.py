@@ -101,14 +101,14 @@ class Serve:
 
         until(answers, "an answer of /readyz")
 
-    def caught_up(self, model: str = "m") -> dict[str, Any]:
+    def caught_up(self, model: str = "m", within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until every challenger was given everything; returns the model."""
 
         def all_given() -> Any:
             document = self.get(f"/admin/models/{model}")
             return document if not any(e["n_chunks_waiting"] for e in document["mirror"]) else None
 
-        found: dict[str, Any] = until(all_given, "the mirror has caught up")
+        found: dict[str, Any] = until(all_given, "the mirror has caught up", within_s)
         return found
 
     def stop(self) -> int:

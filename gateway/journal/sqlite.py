@@ -106,7 +106,8 @@ def connect(path: Path, schema: str, *, durability: Durability = "process", busy
     except (apsw.Error, OSError) as error:
         if db is not None:
             abandon(db)  # the error holds on to it, and it may hold a lock
-        raise JournalUnavailable(f"{path.name}: {error}") from error
+        why = str(named(path, error)) if isinstance(error, apsw.Error) else f"{path.name}: {error}"
+        raise JournalUnavailable(why) from error
     return db
 
 

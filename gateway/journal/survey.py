@@ -66,8 +66,11 @@ def _tried(found: Surveyed, faults: Iterator[str]) -> None:
 def _pages(found: Surveyed, path: Path) -> Iterator[str]:
     """What SQLite itself finds, in pages, trees and indexes; it reads every page."""
     with closing(_opened(path)) as db:
-        if not has_checksums(db):
-            found.unprotected.append(path.name)
+        try:
+            if not has_checksums(db):
+                found.unprotected.append(path.name)
+        except apsw.Error as error:  # of the first page, which says so
+            raise named(path, error) from error
         try:
             said = [row[0] for row in rows(db, "PRAGMA integrity_check(20)")]
         except Unreadable as error:

@@ -241,9 +241,11 @@ def acknowledged_and_lost(folder: Path, n: int) -> tuple[int, int]:
 def _let_everything_mature(serve: Serve, load: Load) -> None:
     end = at(0) + timedelta(hours=load.hour + 2)
     serve.post("/admin/clock", {"now": end.isoformat()})
-    serve.caught_up()
+    serve.caught_up(within_s=600)
     through = (end - timedelta(hours=1)).isoformat()
-    until(lambda: (serve.get("/admin/models/m/evidence")["closed_through"] or "") >= through, "all hours are closed")
+    until(
+        lambda: (serve.get("/admin/models/m/evidence")["closed_through"] or "") >= through, "all hours are closed", 600
+    )
 
 
 def _everything_adds_up(stage: Stage, challenger: int, load: Load) -> None:

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from gateway.chunk import encode
-from gateway.errors import JournalDamaged, NotFound
+from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
 from gateway.journal import writer as writing
 from gateway.journal.ledger import SCHEMA as LEDGER_SCHEMA
 from gateway.journal.sqlite import checkpoint
@@ -80,7 +80,7 @@ def fate(store: Path, name: str, chance: random.Random, told: list[Any]) -> str:
         now: list[Any] | None = None
         try:
             now = everything(store)
-        except JournalDamaged:
+        except (JournalDamaged, JournalUnavailable):
             return "found" if survey(store).faults else "not told"
         except NotFound:  # a chunk that stood in the log, after the damage
             pass
