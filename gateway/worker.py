@@ -28,7 +28,7 @@ from gateway.store_check import looked_at
 LOOK_EVERY_S = 0.5
 """How often connections are looked at: so much longer than allowed may each of them take."""
 TURNS, TURN_S = 3, 0.01
-"""How often the loop turns before quiet connections are closed: on a full machine a notice can pass in a single turn."""
+"""How often the loop turns before quiet connections are closed: on a full machine a notice can pass in one turn."""
 Started = Callable[[bool], None]
 """Called once a worker accepts connections, with whether callers need a key."""
 

@@ -126,13 +126,13 @@ def rows(db: apsw.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tu
     """
     try:
         return db.execute(sql, values).fetchall()
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         raise named(Path(db.filename), error) from error
 
 
-def named(path: Path, error: apsw.Error) -> JournalDamaged | JournalUnavailable:
+def named(path: Path, error: apsw.Error | UnicodeDecodeError) -> JournalDamaged | JournalUnavailable:
     """What an error of SQLite means: what was written is not there any more, or it cannot be reached now."""
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
         return JournalDamaged(f"{path.name}: {error}")
     if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_DATA:
         return JournalDamaged(f"{path.name}: a page does not match its checksum")

@@ -121,7 +121,7 @@ def _predictions(found: Surveyed, path: Path, writer: int, first: int) -> Iterat
 def _each(db: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
     try:
         yield from db.execute(sql)
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         raise named(Path(db.filename), error) from error
 
 
