@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Faults:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "chaos.json"
         known = msgspec.json.decode(path.read_bytes(), type=list[Fault]) if path.exists() else []
-        today = datetime.now(UTC).strftime("%Y-%m-%d")
+        today = f"{datetime.now(UTC):%Y-%m-%d}, load average {os.getloadavg()[0]:.0f}"
         kept = sorted([f for f in known if f.name != name] + [Fault(name, n, found, control, today)],
                       key=lambda fault: fault.name)  # fmt: skip
         path.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
