@@ -38,8 +38,6 @@ HOUR_S = 3_600
 VICTIMS = ("gateway", "shadow", "retrain", "challenger")
 READY_WITHIN_S = 5.0
 """In the median: on a full machine a single start takes as long as it takes."""
-GONE_WITHIN_S = 1.5
-"""A second, and what it takes to end; on a full machine a niced process that has just begun takes longer for both."""
 SETTINGS: dict[str, Any] = {
     "clock__source": "caller",
     "cohorts__bucket_s": HOUR_S,
@@ -131,7 +129,7 @@ class Killed(Struct):
     ready_s: list[float] = []
     """From the end of a gateway, or of everything, to an answer of /readyz."""
     gone_s: list[float] = []
-    """From the end of a supervisor to the end of all that it had started."""
+    """From the end of a supervisor to the end of all that it had started; test_supervisor holds it to a second."""
 
 
 def kill_each(serve: Serve, load: Load, chance: random.Random, killed: Killed) -> None:
@@ -200,7 +198,6 @@ def _a_life(folder: Path, n_rounds: int) -> tuple[Load, Killed]:
         load, killed = lived_through(stage, n_rounds)
         _everything_adds_up(stage, challenger, load)
     assert statistics.median(killed.ready_s) < READY_WITHIN_S, killed.ready_s
-    assert min(killed.gone_s) < GONE_WITHIN_S, killed.gone_s
     return load, killed
 
 
