@@ -40,6 +40,9 @@ def mixture_scale(best_at: float, alpha: float) -> float:
     return best_at / (log_odds + math.log(1.0 + log_odds))
 
 
+RHO_OUTCOMES = mixture_scale(best_at=5000, alpha=2 * 0.05)
+"""790.03: tightest near five thousand outcomes."""
+
 RHO_DAYS = mixture_scale(best_at=30, alpha=2 * 0.05)
 """4.740: tightest near thirty days. Fixed, so that changing α does not change what was measured."""
 
@@ -47,6 +50,17 @@ RHO_DAYS = mixture_scale(best_at=30, alpha=2 * 0.05)
 def log_e_one_sided(s: float, v: float, rho: float) -> float:
     """The one-sided normal mixture, ln e, at sum `s` with variance `v`: large when `s` is too large for mean 0."""
     return math.log(2.0) + 0.5 * math.log(rho / (v + rho)) + s * s / (2.0 * (v + rho)) + log_phi(s / math.sqrt(v + rho))
+
+
+def log_e_of_outcomes(n: int, total: float, sum_of_squares: float, margin: float) -> float:
+    """The asymptotic e-value, ln e, of n single outcomes for "the mean is above `margin`"; 0 while they are all equal.
+
+    Sooner than fixed bets and not exact: it takes the spread so far for the spread to come.
+    """
+    variance = sum_of_squares / n - (total / n) ** 2 if n else 0.0
+    if variance <= 1e-18 * sum_of_squares:
+        return 0.0
+    return log_e_one_sided((total - n * margin) / math.sqrt(variance), n, RHO_OUTCOMES)
 
 
 def two_sided_radius(v: float, alpha: float, rho: float) -> float:
@@ -95,7 +109,7 @@ class DayWindows(msgspec.Struct, frozen=True):
         if not self.has_spread:
             return 0.0
         t, nu = self.total / math.sqrt(self.long_run), math.sqrt(self.n_days)
-        return math.copysign(_wallace(nu) * math.sqrt(nu * math.log1p(t * t / nu)), t)
+        return math.copysign(wallace(nu) * math.sqrt(nu * math.log1p(t * t / nu)), t)
 
     @property
     def log_e(self) -> float:
@@ -116,7 +130,7 @@ class DayWindows(msgspec.Struct, frozen=True):
             return None
         nu = math.sqrt(self.n_days)
         z = two_sided_radius(self.n_days, alpha, RHO_DAYS) / math.sqrt(self.n_days)
-        t = math.sqrt(nu * math.expm1((z / _wallace(nu)) ** 2 / nu))
+        t = math.sqrt(nu * math.expm1((z / wallace(nu)) ** 2 / nu))
         return t * math.sqrt(self.long_run)
 
     def reversed(self) -> "DayWindows":
@@ -148,6 +162,6 @@ def windows_of(day_sums: Sequence[float]) -> DayWindows:
     )
 
 
-def _wallace(nu: float) -> float:
+def wallace(nu: float) -> float:
     """Wallace's factor between √(ν·ln(1 + t²/ν)) and the normal score of t with ν degrees of freedom."""
     return (8.0 * nu + 1.0) / (8.0 * nu + 3.0)

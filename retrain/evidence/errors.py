@@ -5,6 +5,7 @@
     ├── MismatchedPairs    the columns do not belong together: lengths, shapes, dtypes
     ├── ImpossibleValue    a row holds an outcome or a champion's score that cannot be
     ├── UnusedColumn       a column is given that this rule would have to ignore
+    ├── TooManyNames       more segments or sources than sums are kept of
     ├── MissingPrior       an answer is missing and the rule does not say what stands in for it
     └── MismatchedSums     sums that were made under different rules, or of different buckets
 
@@ -43,9 +44,17 @@ class ImpossibleValue(EvidenceError):
 class UnusedColumn(EvidenceError):
     """A column is given that this rule would have to ignore."""
 
-    def __init__(self, column: str) -> None:
-        self.column = column
-        super().__init__(f"pairs.{column}: expected None, because this rule does not use it yet, got a column")
+    def __init__(self, column: str, loss: str) -> None:
+        self.column, self.loss = column, loss
+        super().__init__(f"pairs.{column}: expected None, because {loss} does not use it, got a column")
+
+
+class TooManyNames(EvidenceError):
+    """A column of names is none: it holds more of them than sums can be kept of."""
+
+    def __init__(self, column: str, expected: int, got: int) -> None:
+        self.column, self.expected, self.got = column, expected, got
+        super().__init__(f"pairs.{column}: expected at most {expected} names in a bucket, got {got}")
 
 
 class MissingPrior(EvidenceError):

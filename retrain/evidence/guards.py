@@ -1,11 +1,23 @@
-"""The conditions of a promotion. Every one must hold; each says in one sentence how far it is."""
+"""What a promotion asks for: evidence, and enough of it; what it must not do is in `vetoes`.
+
+Every condition must hold; each says in one sentence how far it is.
+"""
+
+import math
 
 import msgspec
 
-from retrain.evidence.cohorts import BucketSums
+from retrain.evidence.cohorts import Sums
 from retrain.evidence.confseq import DayWindows
 from retrain.evidence.eprocess import LOG_OF_NOTHING
 from retrain.evidence.rule import Rule
+from retrain.evidence.serving import Serving, log_e_mismatch
+
+MOST_OF_ONE = 0.5
+"""Lindeberg: no single row may be worth more than this share of the root of the sum of squares."""
+
+LOG_MISMATCH = math.log(1000.0)
+"""Odds of a thousand that the mirror took another share than it was told: something chooses the rows."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -16,9 +28,19 @@ class Condition(msgspec.Struct, frozen=True):
     detail: str
 
 
-def exact_evidence(log_e: float, total: BucketSums, rule: Rule) -> Condition:
-    """The mixture of fixed bets over single outcomes reaches `n_slots`/α."""
+def evidence(log_e: float, total: Sums, rule: Rule) -> Condition:
+    """Single outcomes reach `n_slots`/α: by the mixture of fixed bets, or, in fast mode, by the asymptotic one.
+
+    The asymptotic one is fooled while no loss of the rarer class was seen, or by one row that outweighs the others.
+    """
     needed = rule.log_e_threshold
+    if rule.fast:
+        largest = total.gap / math.sqrt(total.sum_d2) if total.sum_d2 > 0.0 else math.inf
+        is_normal = largest <= MOST_OF_ONE and (total.n_minority is None or total.n_minority >= rule.min_minority)
+        detail = f"ln e over single outcomes, asymptotic, is {log_e:.2f} of the {needed:.2f} needed"
+        if largest > MOST_OF_ONE:
+            detail += f"; one row could weigh {largest:.2g} of the {MOST_OF_ONE:g} spreads that are allowed"
+        return Condition("evidence", is_normal and log_e >= needed, detail)
     if log_e == LOG_OF_NOTHING:
         detail = (
             f"no bet survives a row where the challenger could lose {total.gap:.3g} more than the champion: "
@@ -58,7 +80,7 @@ def span(n_days: int, rule: Rule) -> Condition:
     )
 
 
-def outcomes(total: BucketSums, rule: Rule) -> Condition:
+def outcomes(total: Sums, rule: Rule) -> Condition:
     """Enough outcomes matured."""
     return Condition(
         "outcomes",
@@ -67,7 +89,7 @@ def outcomes(total: BucketSums, rule: Rule) -> Condition:
     )
 
 
-def minority(total: BucketSums, n_minority: int, rule: Rule) -> Condition:
+def minority(total: Sums, n_minority: int, rule: Rule) -> Condition:
     """Enough of them are of the rarest class: without its losses the average is one-sided."""
     return Condition(
         "minority",
@@ -76,13 +98,59 @@ def minority(total: BucketSums, n_minority: int, rule: Rule) -> Condition:
     )
 
 
-def coverage(total: BucketSums, rule: Rule) -> Condition:
-    """Enough of the outcomes that were due arrived: the missing ones are rarely like the others."""
+def coverage(total: Sums, *, weighted: bool, rule: Rule) -> Condition:
+    """Enough of the outcomes that were due arrived: the missing ones are rarely like the others.
+
+    Where the chance of each was logged, those that arrived must stand for the others: their weights must add up to
+    the rows that were due, up to twice the spread that such a sum has.
+    """
+    if weighted:
+        spread = math.sqrt(max(0.0, total.sum_weight2 - total.sum_weight))
+        share = total.sum_weight / total.n_due if total.n_due else 0.0
+        allowed = 2.0 * spread / total.n_due if total.n_due else 0.0
+        return Condition(
+            "coverage",
+            total.n > 0 and share >= rule.min_coverage - allowed,
+            f"outcomes with logged probabilities stand for {100 * share:.1f} % of {total.n_due:,} due rows, "
+            f"of the {100 * max(0.0, rule.min_coverage - allowed):.3g} % needed",
+        )
     share = total.n / total.n_due if total.n_due else 0.0
     return Condition(
         "coverage",
         total.n_due > 0 and share >= rule.min_coverage,
         f"{100 * share:.1f} % of {total.n_due:,} due outcomes arrived of the {100 * rule.min_coverage:g} % needed",
+    )
+
+
+def effective_sample(total: Sums, rule: Rule) -> Condition:
+    """Weighted outcomes are worth enough: a few enormous weights can carry any average."""
+    return Condition(
+        "effective_sample",
+        total.n_effective >= rule.min_outcomes,
+        f"weights make {_count(total.n, 'outcome')} worth {total.n_effective:,.0f} of the {rule.min_outcomes:,} needed",
+    )
+
+
+def corrections(n_corrected: int, total: Sums, rule: Rule) -> Condition:
+    """Few outcomes were corrected after their bucket was closed: what was judged is still what is known."""
+    share = n_corrected / total.n if total.n else 0.0
+    return Condition(
+        "corrections",
+        share <= rule.max_corrected,
+        f"{_count(n_corrected, 'outcome')} of closed buckets were corrected since, {100 * share:.2g} % of the "
+        f"{100 * rule.max_corrected:g} % allowed",
+    )
+
+
+def mirror(serving: Serving, rule: Rule) -> Condition:
+    """The mirror took the share of the rows that it was told to take: otherwise something chooses them."""
+    log_odds = log_e_mismatch(serving.n_mirrored, serving.n_eligible, rule.mirror_share)
+    share = serving.n_mirrored / serving.n_eligible if serving.n_eligible else rule.mirror_share
+    return Condition(
+        "mirror",
+        log_odds < LOG_MISMATCH,
+        f"the mirror took {100 * share:.3g} % of {serving.n_eligible:,} rows, where {100 * rule.mirror_share:g} % "
+        f"were declared: ln of the odds of a mismatch is {log_odds:.2f}, below {LOG_MISMATCH:.2f} is needed",
     )
 
 

@@ -8,9 +8,13 @@ import numpy as np
 from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
-from retrain.evidence.errors import MismatchedPairs
+from retrain.evidence.errors import ImpossibleValue, MismatchedPairs
 
-OPTIONAL_COLUMNS = ("weight", "amount", "segment", "source", "entity")
+OPTIONAL_COLUMNS = ("weight", "amount", "segment", "source", "entity", "scale")
+POSITIVE_COLUMNS = ("amount", "scale")
+NAME_COLUMNS = ("segment", "source", "entity")
+NO_NAME = ""
+LARGEST = 1e30
 
 
 class Pairs(msgspec.Struct, frozen=True, eq=False):
@@ -24,10 +28,16 @@ class Pairs(msgspec.Struct, frozen=True, eq=False):
     - `champion`, `challenger`: scores as served. A challenger's score that is no answer (NaN, infinite, no
       probability where one is asked for) is a failure of the challenger on that row; a champion has none.
     - `bucket`: the integer cohort number of the row, by default its day.
-    - the rest is part of the record and not judged yet.
+    - `weight`: 1 / the logged probability of what was observed, >= 1: that this outcome would be seen (1 for every
+      accepted application, 20 for a rejected one of which one in twenty is explored), or, for recommendations, that
+      this item would be shown. Of a row without outcome it may be NaN.
+    - `amount` (cost) and `scale` (regression): what the row's loss is multiplied, or divided, by; known at prediction.
+    - `segment`, `source`: names. Each segment, and the rest without any one source, is judged too.
+    - `entity`: rows of one bucket with the same value (an association id) are one proof, not many. None or NaN: alone.
 
     Raises:
         MismatchedPairs: a column has another length, shape or dtype.
+        ImpossibleValue: a weight below 1, an amount or a scale that is not above 0.
     """
 
     outcome: NDArray[Any]
@@ -39,6 +49,7 @@ class Pairs(msgspec.Struct, frozen=True, eq=False):
     segment: NDArray[Any] | None = None
     source: NDArray[Any] | None = None
     entity: NDArray[Any] | None = None
+    scale: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         force_setattr(self, "outcome", _numbers("outcome", self.outcome, dimensions=(1,)))
@@ -51,6 +62,16 @@ class Pairs(msgspec.Struct, frozen=True, eq=False):
             values = getattr(self, column)
             if values is not None and np.shape(values)[:1] != self.outcome.shape:
                 raise MismatchedPairs(column, f"{len(self)} rows, as outcome", f"shape {np.shape(values)}")
+        if self.weight is not None:
+            force_setattr(self, "weight", weight := _numbers("weight", self.weight, dimensions=(1,)))
+            demand((weight >= 1.0) & (weight <= LARGEST) | np.isnan(self.outcome), "weight", "1 or more", weight)
+        for column in POSITIVE_COLUMNS:
+            if getattr(self, column) is not None:
+                force_setattr(self, column, values := _numbers(column, getattr(self, column), dimensions=(1,)))
+                demand((values >= 1 / LARGEST) & (values <= LARGEST), column, "numbers above 0", values)
+        for column in NAME_COLUMNS:
+            if getattr(self, column) is not None:
+                force_setattr(self, column, _names(getattr(self, column)))
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -84,3 +105,19 @@ def _cohort_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise MismatchedPairs("bucket", "one dimension of integers", f"dtype {array.dtype}, shape {array.shape}")
     return array.astype(np.int64, copy=False)
+
+
+def _names(values: NDArray[Any]) -> NDArray[np.str_]:
+    """Names as text; what is missing (None, NaN) is no name."""
+    array = np.asarray(values)
+    if array.dtype.kind == "U":
+        return array
+    texts = [NO_NAME if value is None or value != value else str(value) for value in array.tolist()]
+    return np.array(texts, dtype=np.str_) if texts else np.empty(0, dtype="U1")
+
+
+def demand(holds: NDArray[np.bool_], column: str, expected: str, values: NDArray[Any]) -> None:
+    """See that every row of a column holds; raises ImpossibleValue with the first that does not."""
+    if not holds.all():
+        row = int(np.argmin(holds))
+        raise ImpossibleValue(column, expected, values[row].tolist(), row)

@@ -5,6 +5,7 @@ from typing import assert_never
 
 import msgspec
 
+from retrain.evidence.forecast import Forecast
 from retrain.evidence.rule import Verdict
 
 
@@ -21,7 +22,15 @@ class Figures(msgspec.Struct, frozen=True):
     alpha: float
 
 
-def sentence_of(verdict: Verdict, figures: Figures, missing: Sequence[str], *, champion: str, challenger: str) -> str:
+def sentence_of(
+    verdict: Verdict,
+    figures: Figures,
+    missing: Sequence[str],
+    awaited: Forecast | None,
+    *,
+    champion: str,
+    challenger: str,
+) -> str:
     """The comparison, its interval, and what the verdict rests on or still waits for.
 
     For example: version 8 loses 2.1 % less than version 7 on 18,204 matured outcomes, between 0.9 % and 3.3 %
@@ -41,6 +50,8 @@ def sentence_of(verdict: Verdict, figures: Figures, missing: Sequence[str], *, c
             clauses.append(f"a gain of {_size(figures.least_gain, figures)}, the least worth having, is out of reach")
         case "leading" | "collecting":
             clauses.append("still missing: " + "; ".join(missing))
+            if awaited is not None:
+                clauses.append(_awaited(awaited))
         case "worse":
             pass
         case _:
@@ -66,6 +77,20 @@ def _interval(figures: Figures) -> str:
     if _side(near) != _side(far):
         near_words, far_words = f"{near_words} {_side(near)}", f"{far_words} {_side(far)}"
     return f", between {near_words} and {far_words} at any-time {100 * (1 - figures.alpha):g} %"
+
+
+def _awaited(awaited: Forecast) -> str:
+    if awaited.high is None:
+        return f"if it goes on like this, more than {_about(awaited.low)} more outcomes, and perhaps never enough"
+    if awaited.low == 0:
+        return f"if it goes on like this, up to about {_about(awaited.high)} more outcomes"
+    return f"if it goes on like this, about {_about(awaited.low)} to {_about(awaited.high)} more outcomes"
+
+
+def _about(n: int) -> str:
+    """Two digits, because no more is known."""
+    digits = max(0, len(str(n)) - 2)
+    return f"{round(n, -digits):,}"
 
 
 def _side(difference: float) -> str:

@@ -65,7 +65,7 @@ def test_a_challenger_that_meets_every_condition_is_better() -> None:
     evidence = compare(WINNING, RULE)
     assert (evidence.verdict, evidence.promote, failing(evidence)) == ("better", True, [])
     names = [condition.name for condition in evidence.conditions]
-    assert names == ["evidence", "clustered_evidence", "effective_days", "outcomes", "coverage"]
+    assert names == ["evidence", "clustered_evidence", "effective_days", "outcomes", "coverage", "recent"]
     assert evidence.low is not None
     assert evidence.high is not None
     assert 0 < evidence.low < evidence.mean < evidence.high
@@ -82,7 +82,7 @@ def test_evidence_alone_fails_when_one_row_could_ruin_the_bets() -> None:
 
 
 def test_clustered_evidence_alone_fails_when_days_swing() -> None:
-    swings = np.random.default_rng(3).normal(0.1, 0.35, 40)
+    swings = np.append(np.random.default_rng(3).normal(0.1, 0.35, 30), [0.1] * 10)
     swung = [np.clip(day + swing, -1, 1) for day, swing in zip(days_with(0), swings, strict=True)]
     evidence = compare(pairs_of(swung), RULE)
     assert failing(evidence) == ["clustered_evidence"]
@@ -262,7 +262,9 @@ def test_the_sentence_says_what_is_missing() -> None:
         f"ln E over single outcomes is {evidence.log_e:.2f} of the 2.30 needed; "
         f"ln E over windows of days is {evidence.log_e_clustered:.2f} of the 2.30 needed; "
         f"20 days with outcomes count as {evidence.n_effective_days:.1f} independent days of the 28 needed; "
-        "400 matured outcomes of the 1,000 needed"
+        "400 matured outcomes of the 1,000 needed; "
+        f"{detail(evidence, 'recent')}; "
+        "if it goes on like this, more than 1,900 more outcomes, and perhaps never enough"
     )
 
 

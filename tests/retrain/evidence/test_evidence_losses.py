@@ -176,12 +176,22 @@ def test_columns_that_do_not_belong_together_are_refused(columns: Any, message: 
         Pairs(*map(np.array, columns))
 
 
-@pytest.mark.parametrize("column", ["weight", "amount", "segment", "source", "entity"])
-def test_columns_that_would_be_ignored_are_refused(column: str) -> None:
-    values = np.array(["a"]) if column in ("segment", "source", "entity") else np.array([1.0])
+@pytest.mark.parametrize(
+    ("column", "rule"),
+    [
+        ("amount", Rule()),
+        ("amount", Rule(loss="brier")),
+        ("amount", Rule(task="regression")),
+        ("scale", Rule()),
+        ("scale", Rule(loss="cost")),
+        ("scale", Rule(task="recommendation")),
+    ],
+)
+def test_columns_that_would_be_ignored_are_refused(column: str, rule: Rule) -> None:
     one = np.array([1.0])
-    with pytest.raises(UnusedColumn, match=f"{column}: expected None, because this rule does not use it yet"):
-        compare(Pairs(one, one, one, np.array([0]), **{column: values}), Rule())
+    message = f"{column}: expected None, because {rule.measured_by} does not use it"
+    with pytest.raises(UnusedColumn, match=message):
+        compare(Pairs(one, one, one, np.array([0]), **{column: one}), rule)
 
 
 @pytest.mark.parametrize(

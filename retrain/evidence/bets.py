@@ -1,0 +1,134 @@
+"""From rows to bets: what is weighted by its logged probability, and which rows are one proof together.
+
+**Weights.** Where only some outcomes are seen and the probability π of seeing each was logged, every row that was due
+is a bet: d/π where the outcome was seen, 0 where it was not. Its expectation is that of d over all rows (Horvitz &
+Thompson 1952), and as the answers are known before, gap/π bounds its loss.
+
+**Entities.** Rows of one entity in one bucket (one application scored twenty times) are one bet: the mean of their d,
+with the mean of their gaps. It stays an e-process for "the mean difference of an entity is not above δ": take entities
+in any order; given what went before, the mean of an entity's d has as expectation the mean of its rows' conditional
+expectations, whatever the rows share, and it is at least minus the mean gap, so 1 + λ(d - δ) stays above 0 for the
+same bets. An entity that comes back in another bucket gives another bet: a new answer with a new outcome is a new
+proof. (Where one outcome is joined to several predictions, entities that come back make days alike, which is what
+windows of days are for.)
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from retrain.evidence.losses import PairedLosses, paired_losses, probabilities_of
+from retrain.evidence.pairs import NO_NAME, Pairs
+from retrain.evidence.rule import Rule
+
+Floats = NDArray[np.float64]
+
+
+class Scored(msgspec.Struct, frozen=True, eq=False):
+    """Probabilities of a binary task with what happened, one entry a matured row or entity (then means)."""
+
+    outcome: Floats
+    champion: Floats
+    challenger: Floats
+
+
+class Bets(msgspec.Struct, frozen=True, eq=False):
+    """One entry a bet, of one bucket: a matured row, or all rows of one entity; with weights any row that was due.
+
+    `difference`, `gap`, `gap_reverse`, `champion_loss`: in units of loss, weighted.
+    `n_due`: rows or entities that were due; `n`: those of which an outcome is known; `n_failed`: of these, the ones
+    that the challenger failed on; `class_counts`: of these, how many had an outcome of each class.
+    `weight`: of each known row or entity, what it stands for; importance weights for recommendations.
+    `scored`: None where the task is not binary.
+    """
+
+    difference: Floats
+    gap: Floats
+    gap_reverse: Floats
+    champion_loss: Floats
+    n_due: int
+    n: int
+    n_failed: int
+    class_counts: tuple[int, ...]
+    weight: Floats
+    scored: Scored | None
+
+
+def is_weighted(pairs: Pairs, rule: Rule) -> bool:
+    """Whether rows without an outcome are bets too, because the chance of seeing it was logged."""
+    return pairs.weight is not None and rule.measured_by != "reward"
+
+
+def bets_of(pairs: Pairs, rule: Rule, n_classes: int) -> Bets:
+    """The bets that rows of one bucket make; a shard of a bucket must hold its entities whole.
+
+    Raises:
+        EvidenceError: what `losses.check` refuses.
+    """
+    losses = paired_losses(pairs, rule)
+    known = np.flatnonzero(~np.isnan(pairs.outcome))
+    due, matured = _Groups(pairs.entity, slice(None), len(pairs)), _Groups(pairs.entity, known, len(known))
+    of_losses = (losses.difference, losses.gap, losses.gap_reverse, losses.champion)
+    if pairs.weight is not None and is_weighted(pairs, rule):
+        weight = pairs.weight[known]
+        of_bets = [due.means(_spread(values * weight, known, len(pairs))) for values in of_losses]
+    else:
+        of_bets = [matured.means(values) for values in of_losses]
+    difference, gap, gap_reverse, champion_loss = of_bets
+    return Bets(
+        difference=difference,
+        gap=gap,
+        gap_reverse=gap_reverse,
+        champion_loss=champion_loss,
+        n_due=due.n,
+        n=matured.n,
+        n_failed=matured.n_with(losses.failed),
+        class_counts=tuple(matured.n_with(losses.label == k) for k in range(n_classes)),
+        weight=matured.means(_weights(pairs, known, losses, rule)),
+        scored=_scored(pairs.rows(known), losses, matured, rule) if n_classes == 2 else None,
+    )
+
+
+class _Groups:
+    """Rows by entity; every row by itself where it has none."""
+
+    def __init__(self, entity: NDArray[np.str_] | None, which: NDArray[np.intp] | slice, n_rows: int) -> None:
+        self.n, self._of_row, self._sizes = n_rows, None, None
+        if entity is None:
+            return
+        names = entity[which]
+        alone = names == NO_NAME
+        distinct, of_named = np.unique(names[~alone], return_inverse=True)
+        self.n = len(distinct) + int(alone.sum())
+        self._of_row = np.empty(n_rows, dtype=np.intp)
+        self._of_row[~alone] = of_named
+        self._of_row[alone] = np.arange(len(distinct), self.n)
+        self._sizes = np.bincount(self._of_row, minlength=self.n)
+
+    def means(self, values: Floats) -> Floats:
+        """The mean of each entity's rows."""
+        if self._of_row is None or self._sizes is None:
+            return values
+        return np.bincount(self._of_row, weights=values, minlength=self.n) / self._sizes
+
+    def n_with(self, holds: NDArray[np.bool_]) -> int:
+        """Entities with a row of which this holds."""
+        return int(holds.sum()) if self._of_row is None else len(np.unique(self._of_row[holds]))
+
+
+def _spread(values: Floats, known: NDArray[np.intp], n_rows: int) -> Floats:
+    """These values on the rows whose outcome is known, 0 on the others."""
+    spread = np.zeros(n_rows)
+    spread[known] = values
+    return spread
+
+
+def _weights(pairs: Pairs, known: NDArray[np.intp], losses: PairedLosses, rule: Rule) -> Floats:
+    if rule.measured_by == "reward":
+        return losses.gap_reverse  # w: how much more often the challenger would have shown the item
+    return np.ones(len(known)) if pairs.weight is None else pairs.weight[known]
+
+
+def _scored(matured: Pairs, losses: PairedLosses, groups: _Groups, rule: Rule) -> Scored:
+    champion, challenger, _ = probabilities_of(matured, rule, 2)
+    return Scored(*(groups.means(values) for values in (losses.label.astype(np.float64), champion[1], challenger[1])))

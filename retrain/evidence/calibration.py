@@ -1,0 +1,46 @@
+"""Whether probabilities mean what they say: an e-process against the challenger, beside that of the champion.
+
+If 30 % is said, 30 % should happen: y - p is then a martingale difference, and Π(1 + λ s (y - p)) with signs s = ±1 an
+e-process for "calibrated", of all rows and of the rows in each band of scores. No model is calibrated to the last
+digit, and enough rows show it, so each row allows what an error of `tolerance` in log-odds makes: tolerance · p(1 - p).
+The capital is spread evenly over both signs, bands and bets; averages of e-processes are e-processes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from retrain.evidence.bets import Floats
+from retrain.evidence.eprocess import equal_grid, log_growth, log_mixture
+
+BETS = (0.4, 0.1, 0.025)
+EDGES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
+"""Of the bands of scores; with the band of all rows there are ten."""
+N_SUMS = 2 * (len(EDGES) + 2) * len(BETS)
+
+_GRID = equal_grid([1.0] * N_SUMS)  # only its shares count: every bet here survives every row
+
+
+def log_growth_miscalibrated(outcome: Floats, probability: Floats, tolerance: float) -> tuple[float, ...]:
+    """Log capital of each sign, band and bet: that it happens more, or less, often than was said."""
+    allowed = tolerance * probability * (1.0 - probability)
+    band = np.searchsorted(EDGES, probability, side="right")
+    rows = [np.arange(len(band)), *(np.flatnonzero(band == k) for k in range(len(EDGES) + 1))]
+    more = outcome - probability
+    return tuple(
+        growth
+        for sign in (1.0, -1.0)
+        for which in rows
+        for growth in log_growth((sign * more - allowed)[which], BETS, 0.0)
+    )
+
+
+def log_e_miscalibrated(growth: Sequence[float]) -> float:
+    """Ln E against "calibrated within the tolerance"; 0 before the first outcome."""
+    return log_mixture(growth, _GRID, 0.0) if any(growth) else 0.0
+
+
+def merged(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
+    """Sums of both."""
+    return tuple(math.fsum(pair) for pair in zip(first, second, strict=True))
