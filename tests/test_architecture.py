@@ -72,7 +72,7 @@ THEIRS = {
     "onnxruntime": ["registry/onnx_model.py"],
     "pandas": ["gateway/cli/flights.py", "gateway/cli/demo.py"],
     "prometheus_client": ["gateway/metrics/exposition.py"],
-    "pyarrow": ["gateway/cli/table.py"],
+    "pyarrow": ["gateway/cli/table.py", "gateway/cli/pairs_file.py"],
     "rich": ["gateway/cli/progress.py"],
     "rich_click": ["gateway/cli/*"],
     "skl2onnx": ["retrain/train.py", "retrain/convert.py"],

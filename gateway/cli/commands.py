@@ -17,6 +17,7 @@ COMMANDS = {
     "register": "models",
     "status": "models",
     "evidence": "models",
+    "compare": "compare",
     "promote": "models",
     "rollback": "models",
     "retire": "models",

@@ -98,10 +98,15 @@ class Target(Struct, frozen=True):
 
     def show(self, document: Any, text: Callable[[], str]) -> None:
         """Print a result: for programs, or for people."""
-        if self.as_json:
-            sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
-        else:
-            click.echo(text())
+        show(document, text, as_json=self.as_json)
+
+
+def show(document: Any, text: Callable[[], str], *, as_json: bool) -> None:
+    """Print a result: for programs, or for people."""
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+    else:
+        click.echo(text())
 
 
 def moment_option(_context: click.Context, option: click.Parameter, text: str | None) -> datetime | None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("logs_as_before")
 COMMANDS = (
     "demo", "stream", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "promote", "rollback",
     "retire", "predict", "outcome", "wait", "doctor", "keys", "propose", "proposals", "approve", "reject", "lift-bar",
-    "audit",
+    "audit", "compare",
 )  # fmt: skip
 HOUSE = json.dumps({"area": 50.0, "rooms": 2})
 
