@@ -7,7 +7,7 @@ The capital is spread evenly over both signs, bands and bets; averages of e-proc
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -41,6 +41,6 @@ def log_e_miscalibrated(growth: Sequence[float]) -> float:
     return log_mixture(growth, _GRID, 0.0) if any(growth) else 0.0
 
 
-def merged(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    """Sums of both."""
-    return tuple(math.fsum(pair) for pair in zip(first, second, strict=True))
+def total(parts: Iterable[Sequence[float]]) -> tuple[float, ...]:
+    """The sums of all of these."""
+    return tuple(map(math.fsum, zip(*parts, strict=True)))

@@ -1,8 +1,10 @@
 """What is kept of a bucket: sums that add up to the evidence, whatever the order, the shards or the restarts."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from itertools import groupby
+from operator import add
 from typing import TypeVar
 
 import msgspec
@@ -77,9 +79,11 @@ class Calibration(msgspec.Struct, frozen=True, array_like=True):
     champion: tuple[float, ...]
     challenger: tuple[float, ...]
 
-    def __add__(self, other: "Calibration") -> "Calibration":
-        return Calibration(
-            calibration.merged(self.champion, other.champion), calibration.merged(self.challenger, other.challenger)
+    @classmethod
+    def sum(cls, parts: "Sequence[Calibration]") -> "Calibration":
+        """Of the rows of all of these."""
+        return cls(
+            calibration.total(part.champion for part in parts), calibration.total(part.challenger for part in parts)
         )
 
 
@@ -208,14 +212,18 @@ def total_of(sums: Sequence[BucketSums]) -> BucketSums:
     Raises:
         MismatchedSums: made under different rules.
     """
+    if len(sums) == 1:
+        return sums[0]
+    scores, calibrations = _given(each.scores for each in sums), _given(each.calibration for each in sums)
+    servings = _given(each.serving for each in sums)
     return BucketSums(
         bucket=max(each.bucket for each in sums),
         **asdict(added(sums)),
         segments=_named_totals([each.segments for each in sums]),
         sources=_named_totals([each.sources for each in sums]),
-        scores=_optional([each.scores for each in sums], ScoreCounts.__add__),
-        calibration=_optional([each.calibration for each in sums], Calibration.__add__),
-        serving=_optional([each.serving for each in sums], Serving.__add__),
+        scores=ScoreCounts.sum(scores) if scores else None,
+        calibration=Calibration.sum(calibrations) if calibrations else None,
+        serving=reduce(add, servings) if servings else None,
     )
 
 
@@ -234,9 +242,5 @@ def _named_totals(parts: Sequence[dict[str, Sums]]) -> dict[str, Sums]:
     return {name: added([part[name] for part in parts if name in part]) for name in names}
 
 
-def _optional(parts: Sequence[T | None], add: Callable[[T, T], T]) -> T | None:
-    total: T | None = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else add(total, part)
-    return total
+def _given(parts: Iterable[T | None]) -> list[T]:
+    return [part for part in parts if part is not None]

@@ -7,6 +7,7 @@ those of scores rounded alike.
 """
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -26,11 +27,14 @@ class ScoreCounts(msgspec.Struct, frozen=True, array_like=True):
 
     cells: dict[int, int]
 
-    def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
-        cells = dict(self.cells)
-        for cell, count in other.cells.items():
-            cells[cell] = cells.get(cell, 0) + count
-        return ScoreCounts(dict(sorted(cells.items())))
+    @classmethod
+    def sum(cls, parts: "Iterable[ScoreCounts]") -> "ScoreCounts":
+        """The counts of all of these, in the order of their cells."""
+        cells: dict[int, int] = {}
+        for part in parts:
+            for cell, count in part.cells.items():
+                cells[cell] = cells.get(cell, 0) + count
+        return cls(dict(sorted(cells.items())))
 
     def tables(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Champion's level × challenger's level, of negatives and of positives."""

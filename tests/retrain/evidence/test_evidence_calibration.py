@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retrain.evidence import Pairs, Rule, compare
-from retrain.evidence.calibration import BETS, EDGES, N_SUMS, log_e_miscalibrated, log_growth_miscalibrated, merged
+from retrain.evidence.calibration import BETS, EDGES, N_SUMS, log_e_miscalibrated, log_growth_miscalibrated, total
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def test_growth_equals_the_plain_loop() -> None:
     got = log_growth_miscalibrated(y, p, 0.2)
     assert len(got) == N_SUMS
     assert got == pytest.approx(expected, abs=1e-12)
-    halves = merged(log_growth_miscalibrated(y[:7], p[:7], 0.2), log_growth_miscalibrated(y[7:], p[7:], 0.2))
+    halves = total([log_growth_miscalibrated(y[:7], p[:7], 0.2), log_growth_miscalibrated(y[7:], p[7:], 0.2)])
     assert halves == pytest.approx(got, abs=1e-12)
 
 

@@ -86,10 +86,8 @@ def test_counts_give_the_auc_of_scores_rounded_alike(rows: list[tuple[int, float
 def test_counts_of_shards_add_up(rows: list[tuple[int, float, float]], seed: int) -> None:
     columns = [np.array(column, dtype=float) for column in zip(*rows, strict=True)]
     which = np.random.default_rng(seed).integers(0, 3, len(rows))
-    total = ScoreCounts({})
-    for shard in range(3):
-        total = total + score_counts(Scored(*(column[which == shard] for column in columns)))
-    assert total == score_counts(Scored(*columns))
+    shards = [score_counts(Scored(*(column[which == shard] for column in columns))) for shard in range(3)]
+    assert ScoreCounts.sum(shards) == score_counts(Scored(*columns))
 
 
 def test_the_lowest_gain_covers_under_unlimited_looks() -> None:
