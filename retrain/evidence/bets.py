@@ -39,6 +39,7 @@ class Bets(msgspec.Struct, frozen=True, eq=False):
     `n_due`: rows or entities that were due; `n`: those of which an outcome is known; `n_failed`: of these, the ones
     that the challenger failed on; `class_counts`: of these, how many had an outcome of each class.
     `weight`: of each known row or entity, what it stands for; importance weights for recommendations.
+    `at_stake`, `at_stake_unseen`: Σ(gap + gap_reverse) of rows with and without an outcome, unweighted.
     `scored`: None where the task is not binary.
     """
 
@@ -51,6 +52,8 @@ class Bets(msgspec.Struct, frozen=True, eq=False):
     n_failed: int
     class_counts: tuple[int, ...]
     weight: Floats
+    at_stake: float
+    at_stake_unseen: float
     scored: Scored | None
 
 
@@ -85,6 +88,8 @@ def bets_of(pairs: Pairs, rule: Rule, n_classes: int) -> Bets:
         n_failed=matured.n_with(losses.failed),
         class_counts=tuple(matured.n_with(losses.label == k) for k in range(n_classes)),
         weight=matured.means(_weights(pairs, known, losses, rule)),
+        at_stake=float((losses.gap + losses.gap_reverse).sum()),
+        at_stake_unseen=_at_stake_unseen(pairs, rule),
         scored=_scored(pairs.rows(known), losses, matured, rule) if n_classes == 2 else None,
     )
 
@@ -121,6 +126,16 @@ def _spread(values: Floats, known: NDArray[np.intp], n_rows: int) -> Floats:
     spread = np.zeros(n_rows)
     spread[known] = values
     return spread
+
+
+def _at_stake_unseen(pairs: Pairs, rule: Rule) -> float:
+    """What the versions disagree about on rows without an outcome: gaps are known without one, so any stands in."""
+    unseen = pairs.rows(np.isnan(pairs.outcome))
+    if len(unseen) == 0:
+        return 0.0
+    with_any = msgspec.structs.replace(unseen, outcome=np.zeros(len(unseen)), weight=None)
+    losses = paired_losses(with_any, rule if rule.prior is not None else msgspec.structs.replace(rule, prior=0.0))
+    return float((losses.gap + losses.gap_reverse)[~losses.failed].sum())
 
 
 def _weights(pairs: Pairs, known: NDArray[np.intp], losses: PairedLosses, rule: Rule) -> Floats:

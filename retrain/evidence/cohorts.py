@@ -49,6 +49,10 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     sum_champion_loss: float
     sum_weight: float
     sum_weight2: float
+    at_stake: float
+    """Σ of the span between the best and the worst difference that each row made possible, where it is known."""
+    at_stake_unseen: float
+    """The same where no outcome arrived."""
     gap: float
     """B: the largest loss against the champion that the answers made possible on one row."""
     gap_reverse: float
@@ -150,6 +154,8 @@ def _sums_of_bets(bets: Bets, rule: Rule) -> Sums:
         sum_champion_loss=float(bets.champion_loss.sum()),
         sum_weight=float(bets.weight.sum()),
         sum_weight2=float(bets.weight @ bets.weight),
+        at_stake=bets.at_stake,
+        at_stake_unseen=bets.at_stake_unseen,
         gap=float(bets.gap.max(initial=0.0)),
         gap_reverse=float(bets.gap_reverse.max(initial=0.0)),
         log_growth=log_growth(bets.difference, grid, rule.delta),
@@ -199,6 +205,8 @@ def added(sums: Sequence[Sums]) -> Sums:
         sum_champion_loss=math.fsum(each.sum_champion_loss for each in sums),
         sum_weight=math.fsum(each.sum_weight for each in sums),
         sum_weight2=math.fsum(each.sum_weight2 for each in sums),
+        at_stake=math.fsum(each.at_stake for each in sums),
+        at_stake_unseen=math.fsum(each.at_stake_unseen for each in sums),
         gap=max(each.gap for each in sums),
         gap_reverse=max(each.gap_reverse for each in sums),
         log_growth=tuple(map(math.fsum, zip(*(each.log_growth for each in sums), strict=True))),

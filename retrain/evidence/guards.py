@@ -16,6 +16,9 @@ from retrain.evidence.serving import Serving, log_e_mismatch
 MOST_OF_ONE = 0.5
 """Lindeberg: no single row may be worth more than this share of the root of the sum of squares."""
 
+MOST_UNSEEN = 0.5
+"""Of the disagreement, on rows whose outcome nobody sees."""
+
 LOG_MISMATCH = math.log(1000.0)
 """Odds of a thousand that the mirror took another share than it was told: something chooses the rows."""
 
@@ -119,6 +122,17 @@ def coverage(total: Sums, *, weighted: bool, rule: Rule) -> Condition:
         "coverage",
         total.n_due > 0 and share >= rule.min_coverage,
         f"{100 * share:.1f} % of {total.n_due:,} due outcomes arrived of the {100 * rule.min_coverage:g} % needed",
+    )
+
+
+def observed(total: Sums) -> Condition:
+    """The versions disagree mostly where outcomes are seen: elsewhere nothing is known of who is right."""
+    share = total.at_stake_unseen / (total.at_stake + total.at_stake_unseen)
+    return Condition(
+        "observed",
+        share <= MOST_UNSEEN,
+        f"{100 * share:.0f} % of what the two versions disagree about is on rows without an outcome, at most "
+        f"{100 * MOST_UNSEEN:.0f} % is allowed",
     )
 
 

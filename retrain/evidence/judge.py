@@ -131,6 +131,7 @@ def judge(
     else:
         verdict = "collecting"
 
+    is_reward = rule.measured_by == "reward"
     awaited = forecast(total, gain, grid, rule) if verdict in ("leading", "collecting") else None
     return Evidence(
         verdict=verdict,
@@ -138,7 +139,18 @@ def judge(
         retire=verdict in ("worse", "no_difference"),
         sentence=sentence_of(
             verdict,
-            Figures(total.n, total.n_failed, mean, low, high, champion_loss, least_gain, rule.alpha),
+            Figures(
+                total.n,
+                total.n_failed,
+                mean,
+                low,
+                high,
+                champion_loss,
+                least_gain,
+                rule.alpha,
+                n_stood_for=total.n_due if total.is_weighted and not is_reward else None,
+                is_reward=is_reward,
+            ),
             [condition.detail for condition in conditions if not condition.holds],
             awaited,
             champion=champion,
@@ -176,6 +188,8 @@ def _minimums(total: BucketSums, n_corrected: int, rule: Rule) -> tuple[Conditio
     conditions.append(guards.coverage(total, weighted=total.is_weighted and not is_reward, rule=rule))
     if total.is_weighted:
         conditions.append(guards.effective_sample(total, rule))
+    elif total.at_stake_unseen > 0.0:
+        conditions.append(guards.observed(total))
     if n_corrected:
         conditions.append(guards.corrections(n_corrected, total, rule))
     if total.serving is not None and rule.mirror_share < 1.0:
@@ -230,6 +244,8 @@ def _nothing(sums: Sequence[BucketSums], rule: Rule) -> BucketSums:
         sum_champion_loss=0.0,
         sum_weight=0.0,
         sum_weight2=0.0,
+        at_stake=0.0,
+        at_stake_unseen=0.0,
         gap=0.0,
         gap_reverse=0.0,
         log_growth=no_growth,

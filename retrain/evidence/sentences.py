@@ -20,6 +20,10 @@ class Figures(msgspec.Struct, frozen=True):
     champion_loss: float
     least_gain: float
     alpha: float
+    n_stood_for: int | None = None
+    """Due rows that weighted outcomes stand for; None where they stand for themselves."""
+    is_reward: bool = False
+    """Then losses are rewards not earned, and it is said what was earned."""
 
 
 def sentence_of(
@@ -61,11 +65,14 @@ def sentence_of(
 
 def _comparison(figures: Figures, champion: str, challenger: str) -> str:
     outcomes = "1 matured outcome" if figures.n == 1 else f"{figures.n:,} matured outcomes"
+    if figures.n_stood_for is not None:
+        outcomes += f" that stand for {figures.n_stood_for:,} rows"
+    verb = "earns" if figures.is_reward else "loses"
     if figures.mean == 0.0:
-        verb = f"{challenger} loses as much as {champion}"
+        compared = f"{challenger} {verb} as much as {champion}"
     else:
-        verb = f"{challenger} loses {_size(figures.mean, figures)} {_side(figures.mean)} than {champion}"
-    return f"{verb} on {outcomes}{_interval(figures)}"
+        compared = f"{challenger} {verb} {_size(figures.mean, figures)} {_side(figures.mean, figures)} than {champion}"
+    return f"{compared} on {outcomes}{_interval(figures)}"
 
 
 def _interval(figures: Figures) -> str:
@@ -74,8 +81,8 @@ def _interval(figures: Figures) -> str:
         return ""
     near, far = (figures.high, figures.low) if figures.mean < 0.0 else (figures.low, figures.high)
     near_words, far_words = _size(near, figures), _size(far, figures)
-    if _side(near) != _side(far):
-        near_words, far_words = f"{near_words} {_side(near)}", f"{far_words} {_side(far)}"
+    if _side(near, figures) != _side(far, figures):
+        near_words, far_words = f"{near_words} {_side(near, figures)}", f"{far_words} {_side(far, figures)}"
     return f", between {near_words} and {far_words} at any-time {100 * (1 - figures.alpha):g} %"
 
 
@@ -93,13 +100,13 @@ def _about(n: int) -> str:
     return f"{round(n, -digits):,}"
 
 
-def _side(difference: float) -> str:
-    return "less" if difference >= 0.0 else "more"
+def _side(difference: float, figures: Figures) -> str:
+    return "less" if (difference >= 0.0) != figures.is_reward else "more"
 
 
 def _size(difference: float, figures: Figures) -> str:
-    """In percent of the champion's mean loss; as it is where that is zero."""
-    if figures.champion_loss <= 0.0:
+    """In percent of the champion's mean loss, or reward; as it is where that is zero."""
+    if figures.champion_loss == 0.0:
         return f"{abs(difference):.2g}"
-    percent = 100.0 * abs(difference) / figures.champion_loss
+    percent = 100.0 * abs(difference / figures.champion_loss)
     return f"{percent:,.1f} %" if percent >= 0.1 else f"{percent:.1g} %"

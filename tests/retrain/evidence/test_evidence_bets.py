@@ -213,3 +213,45 @@ def test_parts_survive_being_merged_in_any_order() -> None:
         (c.name, c.holds, c.detail) for c in whole.conditions
     ]
     assert again.log_e == pytest.approx(whole.log_e, rel=1e-9)
+
+
+def test_disagreement_where_nothing_is_seen_is_held_against_the_challenger() -> None:
+    """Some rows have an outcome, by design; on the others the versions are far apart, or not."""
+    rng = np.random.default_rng(13)
+    n = 4800
+    days, seen = np.arange(n) // 80, rng.random(n) < 0.6
+    d = np.where(seen, rng.normal(0.3, 0.3, n).clip(-1, 1), math.nan)
+    rule = Rule(task="regression", min_coverage=0.4)
+    alike = pairs_of(d, days)
+    apart = Pairs(alike.outcome, alike.champion, np.where(seen, 1.0, 2.5), days)
+    assert compare(alike, rule).promote
+    evidence = compare(apart, rule)
+    assert [c.name for c in evidence.conditions if not c.holds] == ["observed"]
+    (condition,) = (c for c in evidence.conditions if c.name == "observed")
+    assert condition.detail.startswith("63 % of what the two versions disagree about is on rows without an outcome")
+    failed = Pairs(alike.outcome, alike.champion, np.where(seen, 1.0, math.nan), days)
+    assert compare(failed, rule).promote
+
+
+def test_what_weighted_outcomes_and_rewards_say() -> None:
+    rng = np.random.default_rng(14)
+    weighted = compare(selected(rng, 0.1), RULE).sentence
+    assert " matured outcomes that stand for 6,000 rows" in weighted
+    shown = rng.random(3000) < 0.5
+    reward = (rng.random(3000) < np.where(shown, 0.3, 0.1)).astype(float)
+    pairs = Pairs(reward, np.full(3000, 0.5), np.where(shown, 0.9, 0.1), np.arange(3000) // 50)
+    evidence = compare(pairs, Rule(task="recommendation"), challenger="version 2")
+    percent = 100 * evidence.mean / -evidence.champion_loss
+    assert evidence.sentence.startswith(f"version 2 earns {percent:.1f} % more than the champion on 3,000 matured")
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.integers(0, 29), st.floats(0, 0.5))
+@settings(deadline=None, derandomize=True)
+def test_a_row_that_goes_better_for_the_challenger_never_lowers_its_evidence(
+    d: list[float], which: int, by: float
+) -> None:
+    better = list(d)
+    better[which % len(d)] = min(1.0, better[which % len(d)] + by)
+    before, after = compare(pairs_of(d), RULE), compare(pairs_of(better), RULE)
+    assert after.log_e >= before.log_e - 1e-9
+    assert after.log_e_inferior <= before.log_e_inferior + 1e-9
