@@ -13,6 +13,8 @@ from scipy.special import log_ndtr
 
 from retrain.evidence.confseq import (
     RHO_DAYS,
+    RHO_OUTCOMES,
+    log_e_of_outcomes,
     log_e_one_sided,
     log_phi,
     mixture_scale,
@@ -24,6 +26,7 @@ from retrain.evidence.confseq import (
 GOLDEN = Path(__file__).parent / "golden"
 WINDOWS: dict[str, Any] = json.loads((GOLDEN / "windows_of_days.json").read_text())
 NORMAL: dict[str, Any] = json.loads((GOLDEN / "normal_mixture.json").read_text())
+INTERVALS: dict[str, Any] = json.loads((GOLDEN / "sequential_intervals.json").read_text())
 MIXTURE: dict[str, Any] = json.loads((GOLDEN / "fixed_bet_mixture.json").read_text())
 SERIES: dict[str, list[int]] = {case["name"]: case["S"] for case in WINDOWS["cases"]}
 
@@ -125,11 +128,9 @@ def test_boundaries_reproduce_confseq(row: dict[str, float]) -> None:
 
 
 def test_the_asymptotic_form_on_single_outcomes_reproduces_the_reference() -> None:
-    rho = mixture_scale(5000, 2 * 0.05)
-    assert rho == pytest.approx(MIXTURE["rho_nopt5000_alpha05"], rel=1e-9)
+    assert pytest.approx(MIXTURE["rho_nopt5000_alpha05"], rel=1e-9) == RHO_OUTCOMES
     for row in MIXTURE["rows"][1:]:
-        deviation = math.sqrt(row["Q"] / row["n"] - (row["S"] / row["n"]) ** 2)
-        got = log_e_one_sided(row["S"] / deviation, row["n"], rho)
+        got = log_e_of_outcomes(int(row["n"]), row["S"], row["Q"], margin=0.0)
         assert got == pytest.approx(row["asymp_log_e_1sided_nopt5000"], rel=1e-9)
     assert pytest.approx(float(WINDOWS["rho"]), rel=1e-12) == RHO_DAYS
 
@@ -152,3 +153,27 @@ def test_the_interval_covers_under_days_that_depend_on_each_other() -> None:
         )
     assert missed / n_streams <= 0.07
     assert missed_by_control / n_streams >= 0.2
+
+
+@pytest.mark.parametrize("row", INTERVALS["rows"], ids=lambda row: f"tuned for {row['tuning']}")
+def test_two_sided_intervals_reproduce_growthbook(row: dict[str, Any]) -> None:
+    """Two arms of independent rows there, one row of pairs here: the same sum of n rows with that variance."""
+    (n_a, mean_a, deviation_a), (n_b, mean_b, deviation_b) = row["a"], row["b"]
+    n = n_a + n_b
+    deviation = math.sqrt(n * (deviation_a**2 / n_a + deviation_b**2 / n_b))
+    rho = mixture_scale(row["tuning"], row["alpha"])
+    radius = deviation * two_sided_radius(n, row["alpha"], rho) / n
+    got = [row["point"], row["point"] - radius, row["point"] + radius, 1 / math.sqrt(rho)]
+    assert got == pytest.approx([mean_b - mean_a, *row["ci"], row["rho"]], rel=1e-9)
+
+
+def test_scales_and_bounds_reproduce_the_authors_own_tests() -> None:
+    """Of Howard's program: the scale for variance 100, and a one-sided bound at it."""
+    assert mixture_scale(100, 0.05) == pytest.approx(12.60056, abs=5e-6)
+    assert log_e_one_sided(10, 100, mixture_scale(100, 0.1)) == pytest.approx(-0.06502391, abs=5e-9)
+    assert log_e_one_sided(27.66071, 100, mixture_scale(100, 0.1)) == pytest.approx(math.log(20), abs=5e-6)
+
+
+def test_outcomes_that_are_all_equal_are_no_evidence() -> None:
+    assert log_e_of_outcomes(0, 0.0, 0.0, 0.0) == 0.0
+    assert log_e_of_outcomes(50, 5.0, 0.5, 0.0) == 0.0

@@ -142,3 +142,24 @@ def test_drift_that_alternates_never_passes() -> None:
     growth = np.stack([looks(np.log1p(bet * d), 50) for bet in grid.bets if bet < 0.98])
     log_e = np.logaddexp.reduce(growth + math.log(1 / 11), axis=0)
     assert log_e.max() < math.log(20)
+
+
+def test_the_expected_capital_of_an_equal_challenger_is_one_by_enumeration() -> None:
+    """Six rows, all 64 outcomes with their chances, each such that neither version can be expected to lose less."""
+    champion = np.array([0.2, 0.3, 0.6, 0.5, 0.15, 0.8])
+    challenger = np.array([0.3, 0.25, 0.7, 0.35, 0.1, 0.9])
+    d_of_one, d_of_zero = np.log(challenger / champion), np.log((1 - challenger) / (1 - champion))
+    chance = d_of_zero / (d_of_zero - d_of_one)  # of a 1: then the mean of d is 0
+    rule = Rule(clip=1e-3)
+    grid, largest = rule.grid(2), float(np.maximum(-d_of_one, -d_of_zero).max())
+    in_play = sum(share for bet, share in zip(grid.bets, grid.weights, strict=True) if bet * largest < 0.98)
+    expected = expected_in_reverse = 0.0
+    for number in range(64):
+        outcome = np.array([number >> row & 1 for row in range(6)])
+        probability = float(np.prod(np.where(outcome == 1, chance, 1 - chance)))
+        evidence = compare(Pairs(outcome, champion, challenger, np.zeros(6, dtype=int)), rule)
+        expected += probability * math.exp(evidence.log_e)
+        expected_in_reverse += probability * math.exp(evidence.log_e_inferior)
+    assert expected == pytest.approx(in_play)
+    assert 0.8 < in_play <= 1.0
+    assert expected_in_reverse <= 1.0 + 1e-9
