@@ -9,10 +9,10 @@ import math
 
 import msgspec
 
-from retrain.evidence.eprocess import Grid, equal_grid, log_mixture
+from retrain.evidence.eprocess import Grid, log_mixture
 
-BETS = equal_grid([0.95, 0.475, 0.2375, 0.11875, 0.059375])
-"""Margins are tenths of a percent: large bets prove them soonest, small ones survive failures on either side."""
+BETS = Grid((0.95, 0.475, 0.2375, 0.11875, 0.059375), (0.5, 0.125, 0.125, 0.125, 0.125))
+"""Margins are tenths of a percent: the large bet proves them soonest, small ones survive failures on either side."""
 
 SRM_PRIOR = 100.0
 """How sharply a mismatch is expected near the declared share, in rows (the default of Lindon & Malek's program)."""
