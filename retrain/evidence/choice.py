@@ -1,12 +1,13 @@
 """Which of several challengers to promote, when more than one is ready."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from retrain.evidence.judge import Evidence
 
-LOG_E_BETWEEN = 2.995732273553991  # ln 20
+LOG_E_BETWEEN = math.log(20.0)
 
 
 class Candidate(msgspec.Struct, frozen=True):

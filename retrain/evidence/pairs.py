@@ -110,8 +110,8 @@ def _cohort_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
 def _names(values: NDArray[Any]) -> NDArray[np.str_]:
     """Names as text; what is missing (None, NaN) is no name."""
     array = np.asarray(values)
-    if array.dtype.kind == "U":
-        return array
+    if array.dtype.kind in "Uiub":
+        return array.astype(np.str_, copy=False)
     texts = [NO_NAME if value is None or value != value else str(value) for value in array.tolist()]
     return np.array(texts, dtype=np.str_) if texts else np.empty(0, dtype="U1")
 

@@ -72,7 +72,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     informed_bet: float | None = None
     """The bet that was best on an earlier backtest (`eprocess.informed_bet`)."""
     fast: bool = False
-    """Judge single outcomes by the asymptotic mixture: sooner, and not exact. Needs what `lindeberg` says."""
+    """Judge single outcomes by the asymptotic mixture: sooner, and not exact (see `guards.evidence`)."""
     least_gain: float | None = None
     """The least mean difference worth having. None: 1 % of the reference loss, else of the champion's loss so far."""
     min_outcomes: int = 1000

@@ -66,8 +66,9 @@ def ranking(auc: PairedAuc | None, n: int, max_auc_loss: float, rule: Rule) -> C
 
 
 def segments(totals: dict[str, Sums], rule: Rule) -> Condition:
-    """No segment with enough outcomes to tell is shown to lose."""
-    needed = math.log(len(totals) / rule.alpha)
+    """No segment with enough outcomes to tell is shown to lose; rows without the name of one are of none."""
+    totals = {name: total for name, total in totals.items() if name != NO_NAME}
+    needed = math.log(max(1, len(totals)) / rule.alpha)
     told = {
         name: log_e_inferior_of(total, rule)
         for name, total in totals.items()
@@ -105,14 +106,16 @@ def sources(days: Sequence[BucketSums], total: BucketSums, rule: Rule) -> Condit
     So what one source reports of the outcomes can hinder a promotion, never force it. Without a source of more than
     half of the outcomes there is not enough left to promote by; then what is left must not speak against it.
     """
-    named = [name for name, part in total.sources.items() if name != NO_NAME and part.n > 0]
-    if len(total.sources) < 2:
-        return Condition("sources", True, f"all outcomes are of {'one source' if named else 'no named source'}")
-    against = [said for name in named if (said := _without(name, days, total, rule)) is not None]
+    reporting = [name for name, part in total.sources.items() if part.n > 0]
+    if len(reporting) < 2:
+        return Condition(
+            "sources", True, f"all outcomes are of {'one source' if any(reporting) else 'no named source'}"
+        )
+    against = [said for name in reporting if (said := _without(name, days, total, rule)) is not None]
     return Condition(
         "sources",
         not against,
-        against[0] if against else f"without any one of {len(named)} sources the evidence still holds",
+        against[0] if against else f"without any one of {len(reporting)} sources the evidence still holds",
     )
 
 

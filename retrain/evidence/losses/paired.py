@@ -122,18 +122,23 @@ def _of_classes(pairs: Pairs, rule: Rule, n_classes: int) -> PairedLosses:
     gap = max(0, max(loss(challenger, k) - loss(champion, k) for k in classes))
     """
     champion, challenger, answered = probabilities_of(pairs, rule, n_classes)
-    if rule.measured_by == "log_loss":
-        epsilon = rule.epsilon(n_classes)
-        lost, would_lose = classes.log_loss(champion, epsilon), classes.log_loss(challenger, epsilon)
-    elif rule.measured_by == "brier":
-        lost, would_lose = classes.brier(champion), classes.brier(challenger)
-    else:
-        costs = classes.unit_costs(rule.cost_matrix)
-        size = (pairs.amount if pairs.amount is not None else 1.0) / (rule.scale if rule.scale is not None else 1.0)
-        lost, would_lose = (
-            classes.cost(scores[1], cut, costs) * size
-            for scores, cut in zip((champion, challenger), rule.cut, strict=True)
-        )
+    match rule.measured_by:
+        case "log_loss":
+            epsilon = rule.epsilon(n_classes)
+            lost, would_lose = classes.log_loss(champion, epsilon), classes.log_loss(challenger, epsilon)
+        case "brier":
+            lost, would_lose = classes.brier(champion), classes.brier(challenger)
+        case "cost":
+            costs, cut = classes.unit_costs(rule.cost_matrix), rule.cut
+            size = (pairs.amount if pairs.amount is not None else 1.0) / (rule.scale if rule.scale is not None else 1.0)
+            lost, would_lose = (
+                classes.cost(scores[1], threshold, costs) * size
+                for scores, threshold in zip((champion, challenger), cut, strict=True)
+            )
+        case "absolute_error" | "pinball" | "reward":
+            raise AssertionError(f"{rule.measured_by} is no loss of classes")
+        case _:
+            assert_never(rule.measured_by)
     label = pairs.outcome.astype(np.int64)
     row = np.arange(len(label))
     advantage = lost - would_lose  # (n_classes, n): the difference that each outcome would make

@@ -124,6 +124,13 @@ def test_the_rest_of_a_majority_must_not_speak_against_it() -> None:
     assert condition(split, "sources").detail.startswith("'bank' reports most outcomes, and the others speak against")
 
 
+def test_outcomes_without_a_source_are_one_more_source() -> None:
+    rng = np.random.default_rng(6)
+    source = np.where(rng.random(N) < 0.1, "", "bank")
+    d = np.where(source == "", 0.97, rng.normal(0.0, 0.3, N)) + rng.normal(0, 1e-3, N)
+    assert failing(compare(pairs_of(d, source=source), RULE)) == ["sources"]
+
+
 @pytest.mark.parametrize(("name", "words"), [("bank", "one source"), ("", "no named source")])
 def test_one_source_is_all_there_is(name: str, words: str) -> None:
     d = np.random.default_rng(9).normal(0.3, 0.3, N)
