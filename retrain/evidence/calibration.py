@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from retrain.evidence.bets import Floats
-from retrain.evidence.eprocess import equal_grid, log_growth, log_mixture
+from retrain.evidence.eprocess import equal_grid, log_mixture
 
 BETS = (0.4, 0.1, 0.025)
 EDGES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
@@ -23,17 +23,19 @@ _GRID = equal_grid([1.0] * N_SUMS)  # only its shares count: every bet here surv
 
 
 def log_growth_miscalibrated(outcome: Floats, probability: Floats, tolerance: float) -> tuple[float, ...]:
-    """Log capital of each sign, band and bet: that it happens more, or less, often than was said."""
+    """Log capital of each sign and bet, of all rows and of each band: that it happens more, or less, than was said.
+
+    Equals, for each: sum(log(1 + λ * (s * (y - p) - tolerance * p * (1 - p))) for the rows of the band)
+    """
     allowed = tolerance * probability * (1.0 - probability)
     band = np.searchsorted(EDGES, probability, side="right")
-    rows = [np.arange(len(band)), *(np.flatnonzero(band == k) for k in range(len(EDGES) + 1))]
     more = outcome - probability
-    return tuple(
-        growth
-        for sign in (1.0, -1.0)
-        for which in rows
-        for growth in log_growth((sign * more - allowed)[which], BETS, 0.0)
-    )
+    sums: list[float] = []
+    for sign in (1.0, -1.0):
+        for bet in BETS:
+            of_bands = np.bincount(band, weights=np.log1p(bet * (sign * more - allowed)), minlength=len(EDGES) + 1)
+            sums += (float(of_bands.sum()), *of_bands.tolist())
+    return tuple(sums)
 
 
 def log_e_miscalibrated(growth: Sequence[float]) -> float:
