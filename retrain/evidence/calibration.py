@@ -39,7 +39,7 @@ def log_growth_miscalibrated(outcome: Floats, probability: Floats, tolerance: fl
 
 
 def log_e_miscalibrated(growth: Sequence[float]) -> float:
-    """Ln E against "calibrated within the tolerance"; 0 before the first outcome."""
+    """The log of E against "calibrated within the tolerance"; 0 before the first outcome."""
     return log_mixture(growth, _GRID, 0.0) if any(growth) else 0.0
 
 

@@ -69,7 +69,8 @@ def compare(
         UnusedColumn: `pairs` holds a column that this rule would have to ignore.
         MismatchedPairs: scores without the dimensions of the task.
         ImpossibleValue: an outcome, or a champion's score, that the task does not have.
-        MissingPrior: regression, the challenger failed on a row and the rule has no prior.
+        TooManyNames: more segments or sources than sums can be kept of.
+        MissingPrior: the challenger failed on a row of numbers and the rule has no prior.
     """
     check(pairs, rule)  # all rows at once, so that an error names the row that the caller knows
     sums = [sums_of(of_one_bucket, rule) for of_one_bucket in pairs.by_bucket()]

@@ -3,7 +3,7 @@
 The pairs are those of the new reign: `champion` is the new champion, `challenger` the previous one. So what would
 promote a challenger says here that the old version is better, and what it takes is less, because going back is cheap:
 no slots, no margin, fourteen effective days. Evidence of single outcomes never acts alone: days that share shocks fire
-it falsely. Errors and slow answers act at once.
+it falsely. More errors or slow answers than a challenger may have act at once.
 
 When probation is over, a detector goes on (`detector`): it asks not "ever better since" but "worse lately".
 """
@@ -71,8 +71,11 @@ def judge_probation(
     served_worse = [] if total.serving is None else [
         f"{new} alone {verb} on {counts.champion_only:,} of {counts.n:,} rows, {previous} alone on "
         f"{counts.challenger_only:,}"
-        for verb, counts in (("failed", total.serving.errors), ("was too slow", total.serving.slow))
-        if log_e_serves_worse(counts) >= LOG_E_OF_SERVING
+        for verb, counts, margin in (
+            ("failed", total.serving.errors, rule.max_more_errors),
+            ("was too slow", total.serving.slow, rule.max_more_slow),
+        )
+        if log_e_serves_worse(counts, margin) >= LOG_E_OF_SERVING
     ]  # fmt: skip
     n_days = len(days)
     course: Course
@@ -100,6 +103,6 @@ def judge_probation(
     )
 
 
-def log_e_serves_worse(counts: PairedCounts) -> float:
-    """Ln E for "it happens to the new champion more often than to the previous one"."""
-    return log_e_no_worse(counts, 0.0)
+def log_e_serves_worse(counts: PairedCounts, margin: float) -> float:
+    """The log of E for "it happens to the new champion more than `margin` more often than to the previous one"."""
+    return log_e_no_worse(counts, -margin)

@@ -58,7 +58,7 @@ class Serving(msgspec.Struct, frozen=True, array_like=True):
 
 
 def log_e_no_worse(counts: PairedCounts, margin: float, grid: Grid = BETS) -> float:
-    """Ln E for "it happens to the challenger at most `margin` more often than to the champion".
+    """The log of E for "it happens to the challenger at most `margin` more often than to the champion".
 
     Equals log_mixture(log_growth(x, bets, -margin), grid, 1 - margin) with x one of 1, 0, -1 a row.
     """
@@ -73,7 +73,7 @@ def log_e_no_worse(counts: PairedCounts, margin: float, grid: Grid = BETS) -> fl
 
 
 def log_e_mismatch(n_mirrored: int, n_eligible: int, share: float) -> float:
-    """Ln of the posterior odds that the mirror took another share than `share`, a test martingale.
+    """The log of the posterior odds that the mirror took another share than `share`, a test martingale.
 
     The multinomial mixture of Lindon & Malek 2022 for two cells: a Dirichlet prior that is centred at the declared
     shares, of total `SRM_PRIOR`, against them.

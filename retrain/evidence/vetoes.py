@@ -148,7 +148,7 @@ def _without(name: str, days: Sequence[BucketSums], total: BucketSums, rule: Rul
 
 
 def log_e_inferior_of(sums: Sums, rule: Rule) -> float:
-    """Ln E' of these rows: the challenger is worse."""
+    """The log of E' of these rows: the challenger is worse."""
     return log_mixture(sums.log_growth_reverse, rule.grid(len(sums.class_counts)), sums.gap_reverse)
 
 
