@@ -2,7 +2,7 @@
 
 **Weights.** Where only some outcomes are seen and the probability π of seeing each was logged, every row that was due
 is a bet: d/π where the outcome was seen, 0 where it was not. Its expectation is that of d over all rows (Horvitz &
-Thompson 1952), and as the answers are known before, gap/π bounds its loss.
+Thompson 1952), and as the answers are known before, gap/π bounds its loss, whether it will be seen or not.
 
 **Entities.** Rows of one entity in one bucket (one application scored twenty times) are one bet: the mean of their d,
 with the mean of their gaps. It stays an e-process for "the mean difference of an entity is not above δ": take entities
@@ -69,12 +69,20 @@ def bets_of(pairs: Pairs, rule: Rule, n_classes: int) -> Bets:
         EvidenceError: what `losses.check` refuses.
     """
     losses = paired_losses(pairs, rule)
-    known = np.flatnonzero(~np.isnan(pairs.outcome))
+    is_known = ~np.isnan(pairs.outcome)
+    known, unknown = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+    unseen = _gaps_unseen(pairs.rows(unknown), rule)
     due, matured = _Groups(pairs.entity, slice(None), len(pairs)), _Groups(pairs.entity, known, len(known))
     of_losses = (losses.difference, losses.gap, losses.gap_reverse, losses.champion)
     if pairs.weight is not None and is_weighted(pairs, rule):
-        weight = pairs.weight[known]
-        of_bets = [due.means(_spread(values * weight, known, len(pairs))) for values in of_losses]
+        # what a row could lose is known before anybody knows whether its outcome will be seen
+        weight, nothing = np.nan_to_num(pairs.weight), np.zeros(len(unknown))
+        of_unknown = (nothing, *unseen, nothing)
+        of_bets = []
+        for seen_values, unseen_values in zip(of_losses, of_unknown, strict=True):
+            values = np.empty(len(pairs))
+            values[known], values[unknown] = seen_values, unseen_values
+            of_bets.append(due.means(values * weight))
     else:
         of_bets = [matured.means(values) for values in of_losses]
     difference, gap, gap_reverse, champion_loss = of_bets
@@ -89,7 +97,7 @@ def bets_of(pairs: Pairs, rule: Rule, n_classes: int) -> Bets:
         class_counts=tuple(matured.n_with(losses.label == k) for k in range(n_classes)),
         weight=matured.means(_weights(pairs, known, losses, rule)),
         at_stake=float((losses.gap + losses.gap_reverse).sum()),
-        at_stake_unseen=_at_stake_unseen(pairs, rule),
+        at_stake_unseen=float(sum(gaps.sum() for gaps in unseen)),
         scored=_scored(pairs.rows(known), losses, matured, rule) if n_classes == 2 else None,
     )
 
@@ -121,21 +129,14 @@ class _Groups:
         return int(holds.sum()) if self._of_row is None else len(np.unique(self._of_row[holds]))
 
 
-def _spread(values: Floats, known: NDArray[np.intp], n_rows: int) -> Floats:
-    """These values on the rows whose outcome is known, 0 on the others."""
-    spread = np.zeros(n_rows)
-    spread[known] = values
-    return spread
-
-
-def _at_stake_unseen(pairs: Pairs, rule: Rule) -> float:
-    """What the versions disagree about on rows without an outcome: gaps are known without one, so any stands in."""
-    unseen = pairs.rows(np.isnan(pairs.outcome))
+def _gaps_unseen(unseen: Pairs, rule: Rule) -> tuple[Floats, Floats]:
+    """Gap and gap in reverse of rows without an outcome: they are known without one, so any stands in for it."""
     if len(unseen) == 0:
-        return 0.0
+        return np.empty(0), np.empty(0)
     with_any = msgspec.structs.replace(unseen, outcome=np.zeros(len(unseen)), weight=None)
     losses = paired_losses(with_any, rule if rule.prior is not None else msgspec.structs.replace(rule, prior=0.0))
-    return float((losses.gap + losses.gap_reverse)[~losses.failed].sum())
+    counts = ~losses.failed  # of numbers that failed there is nothing to say without a prior
+    return losses.gap * counts, losses.gap_reverse * counts
 
 
 def _weights(pairs: Pairs, known: NDArray[np.intp], losses: PairedLosses, rule: Rule) -> Floats:

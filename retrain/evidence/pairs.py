@@ -30,7 +30,7 @@ class Pairs(msgspec.Struct, frozen=True, eq=False):
     - `bucket`: the integer cohort number of the row, by default its day.
     - `weight`: 1 / the logged probability of what was observed, >= 1: that this outcome would be seen (1 for every
       accepted application, 20 for a rejected one of which one in twenty is explored), or, for recommendations, that
-      this item would be shown. Of a row without outcome it may be NaN.
+      this item would be shown. Where it was not logged for a row without outcome, NaN.
     - `amount` (cost) and `scale` (regression): what the row's loss is multiplied, or divided, by; known at prediction.
     - `segment`, `source`: names. Each segment, and the rest without any one source, is judged too.
     - `entity`: rows of one bucket with the same value (an association id) are one proof, not many. None or NaN: alone.
