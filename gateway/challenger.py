@@ -93,6 +93,26 @@ class Challenger:
         self._rest_if_hopeless(scores)
         return scores
 
+    def alone_us(self, row: Mapping[str, Array]) -> int | None:
+        """What one row takes by itself, in microseconds: the shorter of two calls; None where it does not answer.
+
+        A batch says nothing of it: nobody who asks for one row waits for a thousand. The child is niced and its
+        answer crosses a pipe, so the shorter of two is taken, and what is left of that counts against the challenger;
+        the champion's time is what its caller waited.
+        """
+        took_us = []
+        for _ in range(2):
+            started_ns = time.perf_counter_ns()
+            try:
+                self._call(row, 1)
+            except ChildFailed:
+                self.close()
+                return None
+            except (AnswerRefused, InputsRefused, ModelRaised, ArtifactRefused):
+                return None
+            took_us.append((time.perf_counter_ns() - started_ns) // 1_000)
+        return min(took_us)
+
     def close(self) -> None:
         """End the child."""
         if self._child is not None:

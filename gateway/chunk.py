@@ -151,6 +151,8 @@ class ShadowChunk(Struct, array_like=True, frozen=True):
     """As in a chunk; None where no row was scored. Rows that were not scored hold NaN, 0 or the empty string."""
     at_us: int
     format: int = FORMAT
+    alone_us: int | None = None
+    """What its first row took by itself, asked again without the others; None where it was not timed."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

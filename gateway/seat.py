@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
@@ -20,6 +20,8 @@ from gateway.records import Cursor, WriterState
 from registry.types import Model
 
 SCORED = STATUSES.index("scored")
+MOST_TIMED = 16
+"""Chunks of a batch whose first row is asked again alone, where the terms limit latency: it must cost little."""
 RETRY_S = 1.0
 """How long what could not be read or started is left alone."""
 _log = structlog.get_logger("shadow")
@@ -33,11 +35,18 @@ class Question(Struct, frozen=True):
     columns: dict[str, Array] | str
 
 
+class Said(Struct, frozen=True):
+    """What a challenger said of one chunk; `alone_us`: what the first row took by itself, where that was timed."""
+
+    scores: Scores
+    alone_us: int | None = None
+
+
 class Asked(Struct, frozen=True):
     """A batch that a challenger was given: its answers to each chunk, when they come, and the cursors around it."""
 
     batch: Sequence[ChunkHead]
-    scores: Future[list[Scores]]
+    said: Future[list[Said]]
     before: Cursor
     after: Cursor
 
@@ -92,16 +101,31 @@ class Seat:
         self.challenger.end()
         self._thread.shutdown()
 
-    def _answers(self, questions: Sequence[Question]) -> list[Scores]:
-        scores: list[Scores] = []
+    def _answers(self, questions: Sequence[Question]) -> list[Said]:
+        n_chunks = sum(len(question.n_rows) for question in questions)
+        every = max(1, -(-n_chunks // MOST_TIMED))
+        said: list[Said] = []
         for question in questions:
-            if isinstance(question.columns, str):
-                said = failed(sum(question.n_rows), self.layout.outputs, question.columns)
-            else:
-                said = self.challenger.score(question.columns)
-            bounds = np.cumsum([0, *question.n_rows]).tolist()
-            scores.extend(said.rows(start, stop) for start, stop in pairwise(bounds))
-        return scores
+            for scores, row in self._scores(question):
+                is_timed = self._times and row is not None and len(said) % every == 0 and scores.status[0] == SCORED
+                said.append(Said(scores, self.challenger.alone_us(row) if is_timed and row is not None else None))
+        return said
+
+    def _scores(self, question: Question) -> Iterator[tuple[Scores, dict[str, Array] | None]]:
+        """What the challenger answers to each chunk, with the chunk's first row where it was asked at all."""
+        columns = question.columns
+        if isinstance(columns, str):
+            answered = failed(sum(question.n_rows), self.layout.outputs, columns)
+        else:
+            answered = self.challenger.score(columns)
+        for start, stop in pairwise(np.cumsum([0, *question.n_rows]).tolist()):
+            row = None if isinstance(columns, str) else {name: c[start : start + 1] for name, c in columns.items()}
+            yield answered.rows(start, stop), row
+
+    @property
+    def _times(self) -> bool:
+        """Whether the terms limit latency, and so somebody will look at what it takes."""
+        return self.model.policy.latency_limit_ms is not None
 
     @property
     def version(self) -> int:
@@ -118,9 +142,10 @@ class Seat:
             _log.warning("a challenger waits", model=self.model.name, version=self.version, reason=problem)
         self._problem = problem
 
-    def stored(self, head: ChunkHead, scores: Scores, at_us: int) -> Mirrored:
-        """The shadow chunk of these scores."""
+    def stored(self, head: ChunkHead, said: Said, at_us: int) -> Mirrored:
+        """The shadow chunk of what was said."""
+        scores = said.scores
         answered = bool((scores.status == SCORED).any())
         outputs = pack_outputs(scores.outputs, self.layout.outputs) if answered else None
-        chunk = ShadowChunk(self.layout.digest, scores.status.tobytes(), outputs, at_us)
+        chunk = ShadowChunk(self.layout.digest, scores.status.tobytes(), outputs, at_us, alone_us=said.alone_us)
         return Mirrored(head.writer, head.seq, head.generation, chunk)

@@ -14,7 +14,7 @@ from itertools import groupby, takewhile
 
 import structlog
 
-from gateway.challenger import Challenger, Scores, failed
+from gateway.challenger import Challenger, failed
 from gateway.chunk import Chunk, unpack_columns
 from gateway.clock import MICROSECONDS, JournalClock
 from gateway.columns import Columns
@@ -24,7 +24,7 @@ from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, ope
 from gateway.journal.reader import ChunkHead
 from gateway.journal.sqlite import Checkpointer
 from gateway.records import Cursor, WriterState
-from gateway.seat import RETRY_S, Question, Seat
+from gateway.seat import RETRY_S, Question, Said, Seat
 from gateway.status import mirrored_versions
 from registry.errors import RegistryError
 from registry.store import Registry
@@ -65,7 +65,7 @@ class Mirror:
             return False
         writers = self._reader.writers()
         worked = [self._served(seat, writers) for seat in self._seats.values()]
-        under_way = [seat.asked.scores for seat in self._seats.values() if seat.asked is not None]
+        under_way = [seat.asked.said for seat in self._seats.values() if seat.asked is not None]
         if under_way and not any(worked):
             wait(under_way, self._settings.poll_s, FIRST_COMPLETED)
         return bool(under_way) or any(worked)
@@ -88,7 +88,9 @@ class Mirror:
                 if seat is None:
                     challenger = self._challenger(model, version)
                     self._seats[model.name, version] = Seat(model, challenger, generations)
-                elif seat.generations != generations:
+                    continue
+                seat.model = model
+                if seat.generations != generations:
                     seat.generations = generations
                     seat.finished.clear()
         self._watch.taken_over()
@@ -145,10 +147,10 @@ class Mirror:
             JournalUnavailable: they could not be stored now; the answers are kept.
         """
         asked = seat.asked
-        if asked is None or not asked.scores.done():
+        if asked is None or not asked.said.done():
             return False
         try:
-            self._store(seat, asked.batch, asked.scores.result(), asked.before, asked.after)
+            self._store(seat, asked.batch, asked.said.result(), asked.before, asked.after)
         except JournalUnavailable:
             raise
         except (GatewayError, RegistryError):
@@ -179,17 +181,17 @@ class Mirror:
             if not seat.challenger.pausing:
                 seat.ask(batch, self._questions(seat, batch), before, after)
             return before
-        late = [failed(head.n_rows, seat.layout.outputs, "lag") for head in batch]
+        late = [Said(failed(head.n_rows, seat.layout.outputs, "lag")) for head in batch]
         self._store(seat, batch, late, before, after)
         return after
 
     def _store(
-        self, seat: Seat, batch: Sequence[ChunkHead], scores: Sequence[Scores], before: Cursor, after: Cursor
+        self, seat: Seat, batch: Sequence[ChunkHead], said: Sequence[Said], before: Cursor, after: Cursor
     ) -> None:
         now_us = self._clock.now_us()
         mirrored = [
-            seat.stored(head, said, head.at_us if now_us is None else now_us)
-            for head, said in zip(batch, scores, strict=True)
+            seat.stored(head, each, head.at_us if now_us is None else now_us)
+            for head, each in zip(batch, said, strict=True)
         ]
         self._ledger.store_shadow(seat.model.name, seat.version, mirrored, seat.layout, before, after)
 

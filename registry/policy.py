@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Loss = Literal["log", "brier", "cost", "absolute", "pinball", "reward"]
+Loss = Literal["log_loss", "brier", "cost", "absolute_error", "pinball", "reward"]
+"""In the words of the rule (`retrain.evidence`)."""
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -27,7 +28,7 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     loss: Annotated[
-        Loss | None, Meta(description="what an answer costs; none: log for classes, absolute for numbers")
+        Loss | None, Meta(description="what an answer costs; none: log_loss for classes, absolute_error for numbers")
     ] = None
     quantile: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None, Meta(description="of the pinball loss; none: one half")

@@ -24,9 +24,9 @@ _PYTHON_TYPES: dict[Dtype, tuple[type, ...]] = {
 _UNREADABLE = re.compile(r'["\\\x00-\x1f\x7f]')
 """What would have to be escaped in JSON: a decoder that matches names byte by byte would never see such a feature."""
 LOSSES: dict[Task, tuple[Loss, ...]] = {
-    "binary": ("log", "brier", "cost", "reward"),
-    "multiclass": ("log", "brier", "reward"),
-    "regression": ("absolute", "pinball", "reward"),
+    "binary": ("log_loss", "brier", "cost", "reward"),
+    "multiclass": ("log_loss", "brier"),
+    "regression": ("absolute_error", "pinball", "reward"),
 }
 """What a wrong answer can cost, by task; the first is what it costs where a policy does not say."""
 _LARGEST: dict[Dtype, float] = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
@@ -114,9 +114,9 @@ def _check_metric(metric: Metric, task: Task, schema: InputSchema) -> None:
     for name, (value, losses) in {
         "quantile": (metric.quantile, ("pinball",)),
         "cost": (metric.cost, ("cost",)),
-        "clip": (metric.clip, ("log",)),
+        "clip": (metric.clip, ("log_loss",)),
         "amount_feature": (metric.amount_feature, ("cost",)),
-        "scale_feature": (metric.scale_feature, ("absolute", "pinball")),
+        "scale_feature": (metric.scale_feature, ("absolute_error", "pinball")),
     }.items():
         if value is not None and loss not in losses:
             raise SchemaRefused(

@@ -18,6 +18,8 @@ from msgspec import Meta, Struct
 from registry.policy import FeatureName as FeatureName
 from registry.policy import Metric as Metric  # the terms are nouns too: everybody finds them here
 from registry.policy import Policy as Policy
+from registry.training import Backtest as Backtest
+from registry.training import TrainingReport as TrainingReport
 
 Dtype = Literal["float32", "float64", "int64", "string", "bool"]
 Task = Literal["binary", "multiclass", "regression"]
@@ -158,28 +160,6 @@ class Signature(Struct, frozen=True):
     def output_names(self) -> tuple[str, ...]:
         """The names callers see."""
         return tuple(output.name for output in self.outputs)
-
-
-class TrainingReport(Struct, frozen=True, forbid_unknown_fields=True):
-    """What training knew of a version, frozen: evidence of its reign is measured against it.
-
-    `base_rate` is the share of positives (binary), `reference_loss` the loss of the version on its own held-out
-    rows in the units of the evidence, `scale` what regression losses are divided by, `prior` what a failed answer
-    is replaced by in regression, `threshold` the score from which on the version acts as on the second class: its
-    own, as costs are compared between decisions.
-    """
-
-    n_rows: Annotated[int, Meta(ge=1)]
-    trained_from: datetime | None = None
-    trained_until: datetime | None = None
-    base_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    reference_loss: Annotated[float, Meta(gt=0)] | None = None
-    scale: Annotated[float, Meta(gt=0)] | None = None
-    prior: float | None = None
-    threshold: float | None = None
-    parity: dict[str, float] = {}
-    recipe: str = ""
-    dataset_digest: str = ""
 
 
 class Version(Struct, frozen=True):

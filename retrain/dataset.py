@@ -12,9 +12,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from registry.types import Dtype, Feature, InputSchema, Task
+from registry.types import Dtype, Feature, InputSchema, Metric, Task
 from retrain import errors
 from retrain.evidence import Rule
+from retrain.terms import costs_of
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -83,16 +84,38 @@ class Rows(Struct, frozen=True, eq=False):
         """`(n,)` as evidence takes it: the index of the class, or the number itself."""
         return self.target if self.task == "regression" else np.searchsorted(np.array(self.classes), self.target)
 
-    def terms(self) -> Rule:
-        """What losses are measured by: share of positives, or the best constant answer and what it loses."""
+    def terms(self, metric: Metric) -> Rule:
+        """What losses are measured by: share of positives, or the best constant answer and what it loses.
+
+        A typical amount of costs is 1, and so is a typical outcome where each row tells its own scale.
+        """
         match self.task:
             case "binary":
-                return Rule(task="binary", base_rate=float(self.outcome.mean()))
+                amounts = self.measured(metric).get("amount")
+                return Rule(
+                    task="binary",
+                    loss=metric.loss,
+                    base_rate=float(self.outcome.mean()),
+                    clip=metric.clip,
+                    costs=costs_of(metric),
+                    scale=None if amounts is None else float(amounts.mean()),
+                )
             case "multiclass":
-                return Rule(task="multiclass")
+                return Rule(task="multiclass", loss=metric.loss, clip=metric.clip)
             case "regression":
-                prior = float(np.median(self.target))
-                return Rule(task="regression", prior=prior, scale=float(np.abs(self.target - prior).mean()))
+                quantile = metric.quantile if metric.quantile is not None else 0.5
+                prior = float(np.quantile(self.target, quantile))
+                scale = float(np.abs(self.target - prior).mean())
+                return Rule(task="regression", loss=metric.loss, quantile=quantile, prior=prior, scale=scale)
+
+    def measured(self, metric: Metric) -> dict[str, NDArray[np.float64]]:
+        """What losses are measured by, as pairs take it: `amount` or `scale`, where the metric has one."""
+        found = {}
+        for name, feature in (("amount", metric.amount_feature), ("scale", metric.scale_feature)):
+            if feature is not None:
+                values = self.columns[feature].astype(np.float64)
+                found[name] = np.where(values > 0.0, values, 1.0 if name == "scale" else 1e-30)
+        return found
 
     def moment(self, index: int) -> datetime | None:
         """When that row was; None where it was not said."""

@@ -1,20 +1,16 @@
-"""What the cycle knows of one model's present reign, and how that is shown."""
+"""What the cycle knows of one model's present reign."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
-
-from gateway.clock import MICROSECONDS
-from gateway.records import moment
 from registry.errors import NoChampion
 from registry.store import Registry
-from registry.types import ClosedBucket, Lineup, Model, Reign, Signature
-from retrain.cohorts import Contender, OpenCohorts, contenders_of, n_void
-from retrain.evidence import Evidence, Rule
-
-DAY_S = 86_400
+from registry.types import ClosedBucket, Lineup, Model, Reign, Version
+from retrain.cohorts import Contender, OpenCohorts
+from retrain.evidence import Rule
+from retrain.kept import PREVIOUS, is_readable
+from retrain.terms import probation_rule_of, rule_of
 
 
 class ReignState:
@@ -22,7 +18,7 @@ class ReignState:
 
     def __init__(self, registry: Registry, model: Model, bucket_s: int) -> None:
         name = model.name
-        self.model = model
+        self.model, self.bucket_s = model, bucket_s
         lineups = registry.lineups(name)
         if not lineups:
             raise NoChampion(name)
@@ -33,91 +29,84 @@ class ReignState:
         self.decided = False
         """Whether what is closed was decided upon; an earlier process may have ended in between."""
         self.closed: list[ClosedBucket] = registry.closed_buckets(name, self.reign.number)
-        signatures: dict[int, Signature] = {v.number: v.signature for v in registry.versions(name)}
-        self.champion_signature = signatures[self.lineup.champion]
-        self.contenders = contenders_of(lineups, self.reign, signatures)
-        self.rule = rule_of(model, self.reign, bucket_s)
+        self.versions: dict[int, Version] = {version.number: version for version in registry.versions(name)}
+        self.champion_signature = self.versions[self.lineup.champion].signature
+        self.contenders = contenders_of(lineups, model, self.reign, self.versions, bucket_s)
         closed_before = _last_closed(registry, name, before_reign=self.reign.number)
         self.cohorts = OpenCohorts(name, self.reign.first_generation, self.closed, closed_before)
+        self.n_promoted = _n_promoted(registry, name, self.reign)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of the reign, where nothing depends on who is judged."""
+        return rule_of(self.model, self.reign, self.bucket_s)
 
     @property
     def judged(self) -> list[Contender]:
-        """The contenders that still play and have a slot."""
-        return [c for c in self.contenders if c.has_slot and c.version in self.lineup.challengers]
+        """The challengers that still play and have a slot."""
+        return [c for c in self.playing if not c.is_previous]
+
+    @property
+    def previous(self) -> Contender | None:
+        """The champion of before, while it is mirrored."""
+        return next((c for c in self.playing if c.is_previous), None)
+
+    @property
+    def playing(self) -> list[Contender]:
+        """Everybody who is held against the champion now: buckets wait for them."""
+        now = {*self.lineup.challengers}
+        return [
+            c for c in self.contenders
+            if (c.version == self.lineup.previous if c.is_previous else c.has_slot and c.version in now)
+        ]  # fmt: skip
+
+    def unreadable(self) -> list[ClosedBucket]:
+        """Closed buckets with sums that somebody else's code, or another rule, made."""
+        digests = {c.key: c.rule.digest for c in self.contenders}
+        return [
+            bucket for bucket in self.closed
+            if any(not is_readable(sums, digests.get(key, "")) for key, sums in bucket.sums.items())
+        ]  # fmt: skip
 
 
-def rule_of(model: Model, reign: Reign, bucket_s: int) -> Rule:
-    """The rule of a reign: the model's policy and the champion's training report, both as they were at its start."""
-    policy, training = reign.policy, reign.training
-    return Rule(
-        task=model.task,
-        alpha=policy.alpha,
-        n_slots=policy.n_slots,
-        base_rate=training.base_rate if training and model.task == "binary" else None,
-        reference_loss=training.reference_loss if training else None,
-        prior=(training.prior if training and training.prior is not None else 0.0)
-        if model.task == "regression"
-        else None,
-        scale=training.scale if training else None,
-        min_outcomes=policy.min_outcomes,
-        min_minority=policy.min_minority,
-        min_coverage=policy.min_coverage,
-        min_span_days=round(policy.min_span_days),
-        buckets_per_day=max(1, DAY_S // bucket_s),
-    )
+def contenders_of(
+    lineups: Sequence[Lineup], model: Model, reign: Reign, versions: dict[int, Version], bucket_s: int
+) -> list[Contender]:
+    """The challengers of a reign in the order in which they came, and the previous champion.
 
-
-def document_of(state: ReignState, evidence: dict[int, Evidence], bucket_s: int) -> dict[str, Any]:
-    """What `evidence --json` shows; the mirror's account is added by whoever shows it, as it moves by itself."""
-    through = state.cohorts.closed_through
-    return {
-        "model": state.model.name,
-        "generation": state.lineup.generation,
-        "reign": state.reign.number,
-        "champion": state.lineup.champion,
-        "previous": state.lineup.previous,
-        "closed_through": None if through is None else moment((through + 1) * bucket_s * MICROSECONDS).isoformat(),
-        "n_late_rows": state.cohorts.n_late_rows,
-        "challengers": [
-            _entry(state, contender, evidence.get(contender.version))
-            for contender in state.contenders
-            if contender.version in state.lineup.challengers
-        ],
-    }
-
-
-def _entry(state: ReignState, contender: Contender, evidence: Evidence | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "version": contender.version,
-        "verdict": "collecting",
-        "sentence": f"version {contender.version} has no matured outcome in this reign yet",
-        "log_e": 0.0,
-        "log_e_threshold": state.rule.log_e_threshold,
-        "n_matured": 0,
-        "n_waiting": state.cohorts.n_waiting(contender),
-        "mean_difference": None,
-        "low": None,
-        "high": None,
-        "conditions": [],
-        "n_void_buckets": n_void(state.closed, contender.version),
-    }
-    if not contender.has_slot:
-        n_slots = state.reign.policy.n_slots
-        entry["sentence"] = (
-            f"version {contender.version} waits for the next reign: the {n_slots} slots of this one are taken"
+    The first `n_slots` of the challengers are judged in it.
+    """
+    generations: dict[int, set[int]] = {}
+    mirrored: set[int] = set()
+    previous: int | None = None
+    for lineup in lineups:
+        if lineup.generation < reign.first_generation:
+            continue
+        for version in lineup.challengers:
+            generations.setdefault(version, set()).add(lineup.generation)
+        if lineup.previous is not None:
+            previous = lineup.previous
+            mirrored.add(lineup.generation)
+    found = [
+        Contender(
+            version, version, versions[version].signature, frozenset(numbers), place < reign.policy.n_slots,
+            rule_of(model, reign, bucket_s, versions[version].training),
         )
-    if evidence is not None:
-        entry |= {
-            "verdict": evidence.verdict,
-            "sentence": evidence.sentence,
-            "log_e": evidence.log_e,
-            "n_matured": evidence.n,
-            "mean_difference": evidence.mean,
-            "low": evidence.low,
-            "high": evidence.high,
-            "conditions": msgspec.to_builtins(evidence.conditions),
-        }
-    return entry
+        for place, (version, numbers) in enumerate(generations.items())
+    ]  # fmt: skip
+    if previous is not None:
+        rule = probation_rule_of(model, reign, bucket_s, versions[previous].training)
+        signature = versions[previous].signature
+        found.append(Contender(previous, PREVIOUS, signature, frozenset(mirrored), has_slot=True, rule=rule))
+    return found
+
+
+def _n_promoted(registry: Registry, model: str, reign: Reign) -> int:
+    """Matured outcomes that the champion's promotion rested on; where a person promoted without, what the terms ask."""
+    for decision in reversed(registry.decisions(model)):
+        if decision.kind == "promote" and decision.to_generation <= reign.first_generation:
+            return int((decision.evidence or {}).get("n", reign.policy.min_outcomes))
+    return reign.policy.min_outcomes
 
 
 def _last_closed(registry: Registry, model: str, *, before_reign: int) -> int | None:

@@ -26,8 +26,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from registry.onnx_model import brief
 from registry.store import Registry
-from registry.types import Dtype, InputSchema, Principal, Task, TrainingReport, Version
+from registry.types import Dtype, InputSchema, Metric, Principal, Task, TrainingReport, Version
 from retrain import errors
+from retrain.backtest import Opponent, backtest, opponent_of
 from retrain.convert import SCORES, converted, named, parity, round_thresholds_down, scores_of
 from retrain.dataset import MIN_ROWS, Columns, Rows
 from retrain.evidence import Pairs
@@ -37,6 +38,7 @@ HELD_OUT = 0.2
 """Share of the rows, the latest, that the reference loss is measured on. The version itself learns from all."""
 
 CHUNK_ROWS = 50_000
+DEFAULT_METRIC = Metric()
 
 
 class Trained(Struct, frozen=True):
@@ -68,7 +70,11 @@ def train_and_register(
         RegistryError: what was trained is not taken; nothing was registered.
     """
     declared = registry.model(model)
-    trained = fit(columns, target, declared.schema, declared.task, at=at, estimator=estimator, seed=seed)
+    trained = fit(
+        columns, target, declared.schema, declared.task, metric=declared.policy.metric,
+        opponent=opponent_of(registry, model) if as_ == "challenger" else None,
+        at=at, estimator=estimator, seed=seed,
+    )  # fmt: skip
     return registry.register(
         model,
         trained.model_bytes,
@@ -87,6 +93,8 @@ def fit(
     schema: InputSchema,
     task: Task,
     *,
+    metric: Metric = DEFAULT_METRIC,
+    opponent: Opponent | None = None,
     at: NDArray[np.datetime64] | None = None,
     estimator: BaseEstimator | None = None,
     seed: int = 0,
@@ -95,20 +103,27 @@ def fit(
 
     `at`: moments in UTC, `(n,)`; without it the rows are taken to be in order of time. `estimator`: an unfitted
     scikit-learn estimator over float32 columns, NaN where missing; `boosted_trees` unless given.
+    `metric`: by what losses are measured; a reward cannot be known from such rows, so then it is the task's default.
+    `opponent`: the champion that it is tried against on rows that neither has learned from, where that is possible.
     Of two classes the greater one is the positive one.
 
     Raises:
         TrainingRefused: one of its kinds, in one sentence.
     """
     rows = Rows.checked(columns, target, schema, task, at)
-    estimator = boosted_trees(task, len(rows), seed) if estimator is None else estimator
+    metric = DEFAULT_METRIC if metric.loss == "reward" else metric
+    estimator = boosted_trees(task, len(rows), seed, metric.quantile) if estimator is None else estimator
     earlier, later = rows.part(0.0, 1.0 - HELD_OUT), rows.part(1.0 - HELD_OUT, 1.0)
-    terms = rows.terms()
+    terms = rows.terms(metric)
     unseen = set(rows.classes) - set(earlier.target.tolist())
     if unseen:
         raise errors.TargetRefused(f"every class in the first {len(earlier)} rows of time", f"none of {unseen.pop()!r}")
     scores = scores_of(_fitted(earlier, estimator), later)
-    held_out = Pairs(later.outcome, scores, scores, np.zeros(len(later), np.int64))
+    measured = later.measured(metric)
+    held_out = Pairs(later.outcome, scores, scores, np.zeros(len(later), np.int64), **measured)
+    tried = None
+    if opponent is not None and rows.at is not None:
+        tried = backtest(opponent, later, rows.at[-len(later) :], scores, measured)
 
     pipeline = _fitted(rows, estimator)
     model_bytes = converted(pipeline, rows)
@@ -123,11 +138,13 @@ def fit(
         parity=parity(pipeline, model_bytes, rows),
         recipe=f"{named(estimator)}; scikit-learn {sklearn.__version__}, skl2onnx {skl2onnx.__version__}",
         dataset_digest=rows.digest(),
+        metric=metric,
+        backtest=tried,
     )
     return Trained(model_bytes, report, SCORES[task], rows.classes)
 
 
-def boosted_trees(task: Task, n_rows: int, seed: int = 0) -> BaseEstimator:
+def boosted_trees(task: Task, n_rows: int, seed: int = 0, quantile: float | None = None) -> BaseEstimator:
     """The default estimator: slow, smooth trees; no early stopping, whose random hold-out would ignore time."""
     settings: dict[str, Any] = {
         "learning_rate": 0.05,
@@ -135,6 +152,8 @@ def boosted_trees(task: Task, n_rows: int, seed: int = 0) -> BaseEstimator:
         "early_stopping": False,
         "random_state": seed,
     }
+    if task == "regression" and quantile is not None:
+        return HistGradientBoostingRegressor(loss="quantile", quantile=quantile, **settings)
     if task == "regression":
         return HistGradientBoostingRegressor(loss="absolute_error", **settings)  # the loss that evidence measures
     return HistGradientBoostingClassifier(**settings)

@@ -20,7 +20,7 @@ RIGHT: Weights = (0.0, 0.8)
 """As good as LEFT, by the symmetry of the truth."""
 WRONG: Weights = (-1.0, 0.0)
 
-QUICK = Policy(maturity_s=float(DAY), min_outcomes=200, min_minority=20)
+QUICK = Policy(maturity_s=float(DAY), min_outcomes=200, min_minority=20, max_error_rate_increase=0.02)
 """A policy under which a season of two months decides."""
 
 

@@ -21,6 +21,7 @@ from gateway.journal import ChunkHead, Mirrored, PredictionWriter, open_ledger, 
 from gateway.lineup import Lineups, Serving
 from gateway.records import Address, Cursor, OutcomeRecord, Purpose, moment
 from gateway.shadow import Mirror
+from gateway.status import mirrored_versions
 from gateway.wire.own import Asked, Said
 from registry.store import Registry
 from registry.types import InputSchema, Policy, Principal, Signature, Task, TrainingReport
@@ -51,13 +52,18 @@ class Stage:
     def __init__(self, folder: Path, opened: ExitStack, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
         self._opened = opened
-        self.registry = opened.enter_context(Registry.open(folder, now=lambda: datetime(2024, 10, 4, tzinfo=UTC)))
+        self._shown: datetime | None = None
+        self.registry = opened.enter_context(Registry.open(folder, now=self._now))
         self.ledger = opened.enter_context(closing(open_ledger(folder, PATIENT)))
         self.reader = opened.enter_context(closing(open_reader(folder)))
         self.lineups = Lineups(self.registry, 10_000)
         self._writer: PredictionWriter | None = None
         self._outcome_seq = 0
         self.name = "m"
+
+    def _now(self) -> datetime:
+        """What the caller's clock shows; before it was set, the day before the story."""
+        return self._shown or datetime(2024, 10, 3, tzinfo=UTC)
 
     # --- who plays
 
@@ -86,6 +92,7 @@ class Stage:
     def clock(self, day: float) -> None:
         """Set the caller's clock."""
         self.registry.set_clock(at(day), by=ME)
+        self._shown = at(day)
 
     # --- what is predicted
 
@@ -108,6 +115,8 @@ class Stage:
         *,
         purpose: Purpose = "live",
         associations: Sequence[str] | None = None,
+        decisions: Sequence[int | str] | None = None,
+        propensities: Sequence[float] | None = None,
         writer: PredictionWriter | None = None,
         stamped: float | None = None,
         serving: Serving | None = None,
@@ -122,7 +131,12 @@ class Stage:
             serving = self.lineups[self.name]
         columns = Columns(len(rows), {"float64": np.ascontiguousarray(rows, np.float64)}, {})
         times = [at_us(day)] * len(rows)
-        said = Said(associations=list(associations) if associations else None, predicted_at_us=times)
+        said = Said(
+            associations=list(associations) if associations else None,
+            predicted_at_us=times,
+            decisions=list(decisions) if decisions else None,
+            propensities=list(propensities) if propensities else None,
+        )
         asked = Asked(columns, single=False, said=said)
         ask = Ask(asked, Ticket("request", None, 0, Principal("tester"), purpose), lambda _: None)
         bucket = at_us(day) // (self.settings.cohorts.bucket_s * 1_000_000)
@@ -197,7 +211,7 @@ class Stage:
         before = self.ledger.cursor(self.name, version)
         after: Cursor = dict(before)
         kept: list[Mirrored] = []
-        mine = {line.generation for line in self.registry.lineups(self.name) if version in line.challengers}
+        mine = {line.generation for line in self.registry.lineups(self.name) if version in mirrored_versions(line)}
         layout = Layout.of(SCHEMA, self.registry.version(self.name, version).signature)
         for head, chunk in self.chunks(before):
             after[head.writer] = head.seq

@@ -78,7 +78,7 @@ THEIRS = {
     "skl2onnx": ["retrain/train.py", "retrain/convert.py"],
     "sklearn": ["retrain/train.py", "retrain/convert.py"],
     "sqlalchemy": ["registry/*"],
-    "structlog": ["gateway/*", "retrain/cycle.py"],
+    "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py"],
     "threadpoolctl": ["retrain/train.py"],
     "uvicorn": [f"gateway/{name}.py" for name in ("worker", "connection", "flow", "lane", "refusals")],
 }

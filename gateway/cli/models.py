@@ -161,14 +161,51 @@ def evidence(
 
 
 def evidence_text(document: dict[str, Any]) -> str:
-    """The evidence for people: a verdict and a sentence a challenger, and every condition."""
+    """The evidence for people: a verdict and a sentence a challenger, what it waits for, and every condition."""
     through = document["closed_through"] or "none yet"
     champion = f"champion is version {document['champion']}, reign {document['reign']}"
     lines = [f"{document['model']}: {champion}, cohorts closed through {through}"]
+    if probation := document.get("probation"):
+        lines.extend(_probation_text(probation))
     for entry in document["challengers"]:
         lines.append(f"  version {entry['version']}: {entry['verdict']}. {entry['sentence']}")
+        lines.extend(f"    {line}" for line in _beside(entry))
         lines.extend(f"    [{'x' if c['holds'] else ' '}] {c['name']}: {c['detail']}" for c in entry["conditions"])
     return "\n".join(lines)
+
+
+def _probation_text(probation: dict[str, Any]) -> list[str]:
+    """How the champion does against the one that it deposed."""
+    lines = [f"  against version {probation['previous']}, the previous champion: {probation['sentence']}"]
+    if detector := probation["detector"]:
+        state = "alarms" if detector["alarm"] else "is quiet"
+        lines.append(f"    the detector {state} after {detector['n_buckets']:,} cohorts since probation")
+    if probation["incident"] and probation["course"] != "roll_back":
+        lines.append(f"    incident: {probation['incident']}")
+    return lines
+
+
+def _beside(entry: dict[str, Any]) -> list[str]:
+    """Figures that decide nothing: metrics, whose outcomes were seen, and what was corrected since."""
+    lines = []
+    metrics = entry.get("metrics") or {}
+    shared = [name for name in metrics.get("challenger", {}) if name != "base_rate"]
+    pairs = [(name, metrics["champion"][name], metrics["challenger"][name]) for name in shared]
+    told = [f"{name} {mine:.4g} (champion {theirs:.4g})" for name, theirs, mine in pairs if None not in (theirs, mine)]
+    if told:
+        lines.append("shown, never deciding: " + ", ".join(told))
+    population = entry.get("population") or {}
+    if population.get("n_due") != population.get("n_rows"):
+        lines.append(f"outcomes can exist for {population['n_due']:,} of {population['n_rows']:,} rows")
+    corrections = entry.get("corrections") or {}
+    if corrections.get("n_corrected") or corrections.get("n_arrived_late"):
+        lines.append(
+            f"since closed: {corrections['n_corrected']:,} outcomes corrected, "
+            f"{corrections['n_arrived_late']:,} arrived late{', more than the terms allow' * corrections['alarm']}"
+        )
+        if now := corrections["as_known_now"]:
+            lines.append(f"as known now: {now['verdict']}, ln E {now['log_e']:.2f}; as decided: {entry['log_e']:.2f}")
+    return lines
 
 
 def _lineup_text(lineup: dict[str, Any]) -> str:

@@ -184,6 +184,11 @@ EVIDENCE = (
     ("understudy_evidence_lower_bound", "low", "Least gain over the champion that is still believable."),
     ("understudy_evidence_upper_bound", "high", "Largest gain over the champion that is still believable."),
     ("understudy_evidence_outcomes", "n_matured", "Matured outcomes that the evidence rests on."),
+    (
+        "understudy_evidence_corrected_outcomes",
+        "n_corrected",
+        "Outcomes corrected after their cohort closed.",
+    ),
     ("understudy_evidence_waiting_outcomes", "n_waiting", "Predictions whose outcome is not due yet."),
 )
 """Gauges: a new reign starts all of them from nothing."""
@@ -192,7 +197,7 @@ EVIDENCE = (
 def _of_evidence(played: Sequence[Played]) -> Iterator[Metric]:
     entries = [((one.lineup.model, entry["version"]), entry) for one in played for entry in one.judged]
     for name, member, meaning in EVIDENCE:
-        samples = ((key, entry[member]) for key, entry in entries if entry[member] is not None)
+        samples = ((key, entry[member]) for key, entry in entries if entry.get(member) is not None)
         yield _gauge(name, meaning, ("model", "version"), samples)
 
 

@@ -69,7 +69,7 @@ async def read_evidence(model: FromPath[str], parts: Using) -> dict[str, Any]:
     reign = await asyncio.to_thread(parts.registry.reign, model)
     document = await asyncio.to_thread(parts.registry.evidence, model)
     if document is None or document["reign"] != reign.number:
-        document = {"model": model, "as_of": None, "closed_through": None, "challengers": []}
+        document = {"model": model, "as_of": None, "closed_through": None, "probation": None, "challengers": []}
     now_us = parts.clock.now_us()
     mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
     live = {entry["version"]: {"mirror": entry["mirror"], "lag_s": entry["lag_s"]} for entry in mirror}
@@ -79,6 +79,7 @@ async def read_evidence(model: FromPath[str], parts: Using) -> dict[str, Any]:
         "reign": reign.number,
         "champion": lineup.champion,
         "previous": lineup.previous,
+        "probation": document.get("probation") if lineup.previous is not None else None,
         "challengers": [entry | live[entry["version"]] for entry in judged],
     }
 

@@ -82,12 +82,15 @@ def judge(
     rule: Rule,
     *,
     n_corrected: int = 0,
+    further: tuple[Condition, ...] = (),
+    population: str = "",
     champion: str = "the champion",
     challenger: str = "the challenger",
 ) -> Evidence:
     """Judge the closed buckets of a reign: each once or in shards, in any order, all made under this `rule`.
 
-    `n_corrected`: outcomes of these buckets that were corrected after they were closed.
+    `n_corrected`: outcomes of these buckets that were corrected after they were closed. `further`: what
+    else must hold, that sums do not tell. `population`: of what the outcomes are, after "matured outcomes".
 
     Raises:
         MismatchedSums: the sums were made under another rule.
@@ -119,6 +122,7 @@ def judge(
         *_span(days, rule),
         *minimums,
         *_vetoes(total, days, rule),
+        *further,
     )
     verdict: Verdict
     if log_e_inferior >= math.log(1.0 / rule.alpha) and _is_clearly_worse(loss, rule):
@@ -149,6 +153,7 @@ def judge(
                 champion_loss,
                 least_gain,
                 rule.alpha,
+                population,
                 n_stood_for=total.n_due if total.is_weighted and not is_reward else None,
                 is_reward=is_reward,
             ),

@@ -49,11 +49,17 @@ def probation_rule(rule: Rule) -> Rule:
 
 
 def judge_probation(
-    sums: Sequence[BucketSums], rule: Rule, *, n_promoted: int, new: str = "the new champion", previous: str = "the old"
+    sums: Sequence[BucketSums],
+    rule: Rule,
+    *,
+    n_promoted: int,
+    min_days: float = MIN_DAYS,
+    new: str = "the new champion",
+    previous: str = "the old",
 ) -> Probation:
     """Judge the closed buckets of new (`champion`) against previous (`challenger`), made under `probation_rule`.
 
-    `n_promoted`: matured outcomes that the promotion rested on.
+    `n_promoted`: matured outcomes that the promotion rested on. `min_days`: with outcomes, before it can be passed.
 
     Raises:
         MismatchedSums: the sums were made under another rule.
@@ -84,12 +90,12 @@ def judge_probation(
     elif by_outcomes:
         course = "roll_back"
         sentence = f"{new} loses more than {previous} on {total.n:,} matured outcomes: ln E is {log_e:.2f}"
-    elif n_days >= MIN_DAYS and total.n >= TIMES_THE_OUTCOMES * n_promoted:
+    elif n_days >= min_days and total.n >= TIMES_THE_OUTCOMES * n_promoted:
         course, sentence = "passed", f"{new} was not shown to lose more than {previous} in {n_days:,} days"
     else:
         course = "in_probation"
         sentence = (
-            f"{new} is in probation: {n_days:,} of {MIN_DAYS} days, {total.n:,} of "
+            f"{new} is in probation: {n_days:,} of {min_days:g} days, {total.n:,} of "
             f"{TIMES_THE_OUTCOMES * n_promoted:,} outcomes"
         )
     return Probation(

@@ -151,7 +151,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """Names this rule, and with it the metric version: `sha256:…` of every constant of it."""
-        return "sha256:" + hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        # as it comes back from a record, where 28 days are 28.0: the same rule has one name
+        told = msgspec.convert(msgspec.to_builtins(self), Rule)
+        return "sha256:" + hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
     @property
     def log_e_threshold(self) -> float:

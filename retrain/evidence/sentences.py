@@ -20,6 +20,7 @@ class Figures(msgspec.Struct, frozen=True):
     champion_loss: float
     least_gain: float
     alpha: float
+    population: str = ""
     n_stood_for: int | None = None
     """Due rows that weighted outcomes stand for; None where they stand for themselves."""
     is_reward: bool = False
@@ -72,7 +73,7 @@ def _comparison(figures: Figures, champion: str, challenger: str) -> str:
         compared = f"{challenger} {verb} as much as {champion}"
     else:
         compared = f"{challenger} {verb} {_size(figures.mean, figures)} {_side(figures.mean, figures)} than {champion}"
-    return f"{compared} on {outcomes}{_interval(figures)}"
+    return f"{compared} on {outcomes}{figures.population}{_interval(figures)}"
 
 
 def _interval(figures: Figures) -> str:

@@ -10,15 +10,37 @@ import numpy as np
 import pytest
 
 from gateway.chunk import STATUSES
-from registry.types import ClosedBucket, Lineup, OutputTensor, Policy, Reign, ScoreColumn, Signature
-from retrain.cohorts import VOID, OpenCohorts, contenders_of, is_void, n_void, score, stored_sums
-from tests.actors import logistic
+from registry.types import (
+    ClosedBucket,
+    Lineup,
+    Model,
+    OutputTensor,
+    Policy,
+    Reign,
+    ScoreColumn,
+    Signature,
+    Version,
+)
+from retrain.bucket import is_void
+from retrain.cohorts import OpenCohorts
+from retrain.kept import PREVIOUS, VOID, n_void, stored_sums
+from retrain.pairing import score
+from retrain.reign import contenders_of
+from tests.actors import SCHEMA, logistic
 from tests.seasons import QUICK, TRUTH, WEAK, rows_of
-from tests.stage import FIRST, ME, Stage, staged
+from tests.stage import DAY, FIRST, ME, Stage, staged
 
 BINARY = Signature(
     "binary", (), (OutputTensor("p", "float32", 2),), ScoreColumn("p", 1), (0, 1)
 )  # fmt: skip
+
+
+MODEL = Model("m", "binary", SCHEMA, Policy(), datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def versions(n: int) -> dict[int, Version]:
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    return {number: Version("m", number, "", 0, BINARY, at, "me") for number in range(n)}
 
 
 def reign(first_generation: int, n_slots: int = 2) -> Reign:
@@ -42,9 +64,18 @@ def test_the_first_comers_have_the_slots_and_keep_them_when_they_leave() -> None
         Lineup("m", 5, 1, (3, 4)),
         Lineup("m", 6, 1, (3, 4, 5)),
     ]
-    found = contenders_of(lineups, reign(2), dict.fromkeys(range(10), BINARY))
+    found = contenders_of(lineups, MODEL, reign(2), versions(10), DAY)
     assert [(c.version, c.has_slot) for c in found] == [(5, True), (3, True), (4, False)]
     assert [set(c.generations) for c in found] == [{2, 3, 6}, {3, 4, 5, 6}, {5, 6}]
+
+
+def test_the_previous_champion_is_held_against_the_new_one_by_a_rule_of_its_own() -> None:
+    """Enlisted again after it was retired, it is a challenger like any other, and its sums stand elsewhere."""
+    lineups = [Lineup("m", 1, 1, (2,)), Lineup("m", 2, 2, (), 1), Lineup("m", 3, 2), Lineup("m", 4, 2, (1,))]
+    challenger, previous = contenders_of(lineups, MODEL, reign(2), versions(3), DAY)
+    assert (challenger.version, challenger.key, set(challenger.generations)) == (1, 1, {4})
+    assert (previous.version, previous.key, set(previous.generations)) == (1, PREVIOUS, {2})
+    assert previous.rule.log_e_threshold < challenger.rule.log_e_threshold
 
 
 @pytest.mark.parametrize(
@@ -102,7 +133,7 @@ def test_rows_of_an_earlier_reign_are_not_of_this_one(stage: Stage) -> None:
     number = stage.challenger(logistic(TRUTH))
     stage.registry.promote("m", number, reason="by hand", by=ME)
     stage.predict(0.6, rows)
-    (contender,) = contenders_of(stage.registry.lineups("m"), reign(1), {number: BINARY})
+    contender, *_ = contenders_of(stage.registry.lineups("m"), MODEL, reign(1), versions(number + 1), DAY)
     cohorts = OpenCohorts("m", stage.registry.reign("m").first_generation, [], None)
     cohorts.read(stage.reader, stage.reader.writers())
     assert sum(head.n_rows for head in cohorts.buckets[FIRST]) == 10

@@ -168,7 +168,7 @@ def test_a_second_promotion_follows_in_a_later_reign(stage: Stage) -> None:
     stage.close_all()
     assert stage.registry.lineup("m").champion == good
     best = stage.challenger(logistic((1.0, 1.01)))
-    lives(stage, range(SEASON + 2, 2 * SEASON + 12), {best: TRUTH})
+    lives(stage, range(SEASON + 2, 2 * SEASON + 12), {best: TRUTH, 1: WEAK})  # 1 is the previous champion
     ends(stage, 2 * SEASON + 12)
     stage.close_all()
     assert [version for version, _ in stage.promotions()] == [good, best]

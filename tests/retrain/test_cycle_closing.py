@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.columns import Array
-from retrain.cohorts import stored_sums
+from retrain.kept import stored_sums
 from tests.actors import logistic
 from tests.seasons import N_ROWS, QUICK, TRUTH, WEAK, answers, ends, lives, rows_of
 from tests.stage import ME, Stage, at_us, staged
@@ -153,7 +153,7 @@ def test_a_generation_that_the_cycle_has_not_heard_of_is_not_closed_over(stage: 
     better = stage.challenger(logistic(TRUTH))
     second = stage.predict(0.5, rows, stamped=2)
     stage.outcomes(first + second, happened * 2, 0.9)
-    assert not cycle._served(cycle._states["m"], stage.reader.writers(), at_us(2))  # and goes on
+    assert not cycle._served(cycle._desks["m"], stage.reader.writers(), at_us(2))  # and goes on
     stage.shadow(better, answers(TRUTH))
     stage.close_all(cycle)
     (sums,) = stored_sums(stage.registry.closed_buckets("m", 1), better)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from registry.types import Policy, TrainingReport
-from retrain.cohorts import BucketReader, contenders_of, matured_us, stored_sums
-from retrain.evidence import BucketSums, judge
-from retrain.reign import rule_of
+from retrain.bucket import AsOf, BucketReader
+from retrain.cohorts import matured_us
+from retrain.evidence import judge
+from retrain.kept import stored_sums
+from retrain.reign import contenders_of
 from tests.actors import linear, logistic, signature
 from tests.seasons import N_ROWS, QUICK, TRUTH, WEAK, ends, lives, rows_of
 from tests.stage import DAY, ME, Stage, staged
@@ -53,7 +54,7 @@ def test_a_binary_score_in_the_first_column_is_judged_as_the_second_would_be(tmp
 
 def test_regression_goes_through_the_cycle(tmp_path: Path) -> None:
     with staged(tmp_path / "store") as stage:
-        stage.declare(Policy(maturity_s=float(DAY), min_outcomes=200), task="regression")
+        stage.declare(Policy(maturity_s=float(DAY), min_outcomes=200, max_error_rate_increase=0.02), task="regression")
         training = TrainingReport(n_rows=100, reference_loss=0.2, scale=5.0, prior=0.0)
         stage.champion(linear((1.0, 0.0)), training=training)
         better = stage.challenger(linear((1.0, 0.9)))
@@ -72,7 +73,7 @@ def test_multiclass_with_names_for_classes_goes_through_the_cycle(tmp_path: Path
     names = ("ash", "birch", "cedar")
     truth = np.array([[1.5, 0.0], [0.0, 1.5], [-1.5, -1.5]])
     with staged(tmp_path / "store") as stage:
-        stage.declare(Policy(maturity_s=float(DAY), min_outcomes=200), task="multiclass")
+        stage.declare(Policy(maturity_s=float(DAY), min_outcomes=200, max_error_rate_increase=0.02), task="multiclass")
         champion, better = logistic(0.2 * truth, classes=names), logistic(truth, classes=names)
         said = signature(champion, "multiclass", names)
         stage.champion(champion, said=said)
@@ -97,7 +98,7 @@ def test_terms_that_nothing_can_be_judged_by_stop_one_model_and_not_the_worker(s
     better = stage.challenger(logistic(TRUTH))
     stage.registry.create_model("other", stage.registry.model("m").schema, "binary", QUICK, by=ME)
     there = stage.registry.version("m", 1)
-    no_loss = TrainingReport(n_rows=1, reference_loss=0.0)  # nothing can be measured in units of it
+    no_loss = TrainingReport(n_rows=1, reference_loss=1e200)  # nothing can be measured in units of it
     stage.registry.add_version("other", logistic(WEAK), there.signature, no_loss, by=ME)
     stage.registry.appoint("other", 1, reason="first", by=ME)
     lives(stage, range(2), {better: TRUTH})
@@ -132,16 +133,16 @@ def test_what_is_kept_of_a_bucket_is_what_its_chunks_give_again_at_its_cursors(s
     ends(stage, 4)
     stage.close_all()
     reign = stage.registry.reign("m")
-    signatures = {version.number: version.signature for version in stage.registry.versions("m")}
-    contenders = contenders_of(stage.registry.lineups("m"), reign, signatures)
-    rule = rule_of(stage.registry.model("m"), reign, DAY)
+    versions = {version.number: version for version in stage.registry.versions("m")}
+    contenders = contenders_of(stage.registry.lineups("m"), stage.registry.model("m"), reign, versions, DAY)
     for bucket in stage.registry.closed_buckets("m", 1):
         upto = {int(writer): seq for writer, seq in bucket.prediction_cursor.items()}
         outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}
         heads = [head for head, _ in stage.chunks() if head.bucket == bucket.bucket and head.seq <= upto[head.writer]]
         matured = matured_us(bucket.bucket, DAY * 1_000_000, reign.policy)
-        reader = BucketReader(stage.reader, stage.ledger, signatures[1], reign.policy, upto, outcomes, matured)
-        assert reader.sums(heads, contenders, rule) == bucket.sums
-    judged = judge([msgspec.msgpack.decode(b.sums[better], type=BucketSums)
-                    for b in stage.registry.closed_buckets("m", 1) if better in b.sums], rule)  # fmt: skip
+        as_of = AsOf(upto, outcomes, matured)
+        reader = BucketReader(stage.reader, stage.ledger, versions[1].signature, reign.policy, as_of)
+        assert reader.sums(heads[::-1], contenders) == bucket.sums
+    (contender,) = contenders
+    judged = judge(stored_sums(stage.registry.closed_buckets("m", 1), better), contender.rule)
     assert judged.log_e == pytest.approx(stage.entry(better)["log_e"], rel=1e-12)

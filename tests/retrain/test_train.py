@@ -333,3 +333,32 @@ def test_what_was_trained_is_registered_with_its_report_or_not_at_all(tmp_path: 
         with pytest.raises(errors.OneClass):
             train_and_register(registry, "members", more, larger > 99, "challenger", by=by)
         assert registry.lineup("members").challengers == (challenger.number,)
+
+
+@pytest.mark.parametrize(("known_until", "n_rows"), [(True, 200), (False, None)])
+def test_a_challenger_is_tried_on_rows_that_neither_it_nor_the_champion_has_learned_from(
+    tmp_path: Path, known_until: bool, n_rows: int | None
+) -> None:
+    """The champion learned from the first 500 rows; the last fifth of the thousand is held out from the challenger."""
+    columns, signal = table(1_000)
+    target = (signal > 1.5).astype(np.int64)
+    at = np.datetime64("2025-01-01") + np.arange(1_000).astype("timedelta64[h]")
+    by = Principal.local_operator()
+    with Registry.open(tmp_path, now=lambda: datetime(2026, 1, 1, tzinfo=UTC)) as registry:
+        registry.create_model("m", ALL_DTYPES, "binary", by=by)
+        early = {name: values[:500] for name, values in columns.items()}
+        train_and_register(
+            registry, "m", early, target[:500], "champion", by=by, at=at[:500] if known_until else None,
+            estimator=DecisionTreeClassifier(max_depth=1, random_state=0),
+        )  # fmt: skip
+        challenger = train_and_register(registry, "m", columns, target, "challenger", by=by, at=at)
+        assert challenger.training is not None
+        backtest = challenger.training.backtest
+        if n_rows is None:
+            assert backtest is None  # nobody knows what the champion has seen
+            return
+        assert backtest is not None
+        assert (backtest.champion, backtest.n_rows) == (1, n_rows)
+        assert backtest.mean_difference > 0
+        assert backtest.bet is not None
+        assert 0 < backtest.bet <= backtest.mean_difference / backtest.variance

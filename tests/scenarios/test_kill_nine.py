@@ -25,8 +25,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from registry.types import Model
-from retrain.cohorts import BucketReader, contenders_of, matured_us
-from retrain.reign import rule_of
+from retrain.bucket import AsOf, BucketReader
+from retrain.cohorts import matured_us
+from retrain.reign import contenders_of
 from tests.actors import logistic
 from tests.faults import Faults
 from tests.scenarios.checks import Acknowledged, counted, gaps, kept_account, lost
@@ -263,9 +264,8 @@ def _closed_buckets_are_those_of_the_journal(stage: Stage, model: Model, challen
     buckets = stage.registry.closed_buckets("m", reign.number)
     numbers = [bucket.bucket for bucket in buckets]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
-    signatures = {version.number: version.signature for version in stage.registry.versions("m")}
-    contenders = contenders_of(stage.registry.lineups("m"), reign, signatures)
-    rule = rule_of(model, reign, HOUR_S)
+    versions = {version.number: version for version in stage.registry.versions("m")}
+    contenders = contenders_of(stage.registry.lineups("m"), model, reign, versions, HOUR_S)
     heads = [head for head, _ in stage.chunks()]
     n_rows = 0
     for bucket in buckets:
@@ -274,9 +274,9 @@ def _closed_buckets_are_those_of_the_journal(stage: Stage, model: Model, challen
         mine = [h for h in heads if h.bucket == bucket.bucket and h.seq <= upto.get(h.writer, 0)]
         n_rows += sum(head.n_rows for head in mine)
         matured = matured_us(bucket.bucket, HOUR_S * 1_000_000, reign.policy)
-        champion = signatures[reign.champion]
-        rows = BucketReader(stage.reader, stage.ledger, champion, reign.policy, upto, outcomes, matured)
-        assert rows.sums(mine, contenders, rule) == bucket.sums
+        champion = versions[reign.champion].signature
+        rows = BucketReader(stage.reader, stage.ledger, champion, reign.policy, AsOf(upto, outcomes, matured))
+        assert rows.sums(mine, contenders) == bucket.sums
     document = stage.registry.evidence("m")
     assert document is not None
     assert n_rows + document["n_late_rows"] == sum(head.n_rows for head in heads)

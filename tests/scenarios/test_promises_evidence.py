@@ -20,7 +20,7 @@ from gateway.records import address_of
 from gateway.wire.own import Asked
 from registry.types import Policy
 from retrain.evidence import Pairs, compare
-from retrain.reign import rule_of
+from retrain.terms import rule_of
 from tests.actors import POISON, hostile, logistic, signature
 from tests.asking import ticket
 from tests.scenarios.checks import recomputed, recorded

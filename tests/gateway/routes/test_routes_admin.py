@@ -211,6 +211,7 @@ def test_evidence_without_a_closed_cohort_names_the_lineup_of_now(server: Runnin
         "previous": None,
         "as_of": None,
         "closed_through": None,
+        "probation": None,
         "challengers": [],
     }
 
@@ -228,7 +229,7 @@ def test_evidence_is_told_of_those_who_still_play_with_lineup_and_mirror_as_they
         registry.save_evidence(played.name, stale | {"challengers": [entry, entry | {"version": 9}]})
     evidence = get(server, f"/admin/models/{played.name}/evidence")
     (told,) = evidence.pop("challengers")
-    assert evidence == stale | {"generation": 2}
+    assert evidence == stale | {"generation": 2, "probation": None}
     assert told.pop("lag_s") >= 0
     assert told.pop("mirror") == {"eligible": 0, "scored": 0, "failed": 0, "skipped": 0, "reasons": {}}
     assert told == entry

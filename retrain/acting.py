@@ -1,0 +1,165 @@
+"""What follows from a judgement: roll back, promote (or propose to), retire; with all that it rests on, frozen.
+
+At most one thing is done, and then the lineup is another: what else there is to do is found when that one is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypedDict
+
+import msgspec
+import structlog
+
+from registry.errors import (
+    ArtifactDamaged,
+    ArtifactMissing,
+    GenerationMoved,
+    ProposalRefused,
+    RuleRests,
+    VersionBarred,
+)
+from registry.store import Registry
+from registry.types import Principal
+from retrain.evidence import Candidate, Rule, choose
+from retrain.judgement import Judged, Watched
+from retrain.kept import Kept, pairs_digest
+from retrain.reign import ReignState
+
+_log = structlog.get_logger("retrain")
+RULE = Principal.the_rule()
+
+
+class Known(TypedDict):
+    """What a decision freezes."""
+
+    expected_generation: int
+    evidence: dict[str, Any]
+    cursors: dict[str, Any]
+    hashes: dict[str, str]
+
+
+def roll_back(registry: Registry, state: ReignState, watched: Watched | None) -> bool:
+    """Give the previous champion its place back where probation or the detector says so; whether the lineup moved."""
+    reason = watched.wants_back if watched is not None else None
+    if watched is None or reason is None or not is_deployable(registry, state, watched):
+        return False
+    evidence = {"probation": msgspec.to_builtins(watched.probation), "detector": msgspec.to_builtins(watched.detector)}
+    known = _known(state, evidence, watched.contender.rule, watched.kept)
+    try:
+        registry.rollback(state.model.name, reason=reason, by=RULE, **known)
+    except GenerationMoved as moved:
+        _log.info("somebody changed the lineup first", model=state.model.name, reason=str(moved))
+    else:
+        _log.warning("rolled back", model=state.model.name, version=watched.contender.version, reason=reason)
+    return True
+
+
+def is_deployable(registry: Registry, state: ReignState, watched: Watched) -> bool:
+    """Whether the previous champion could answer: its bytes are there, and are its own."""
+    try:
+        registry.artifact(state.versions[watched.contender.version])
+    except (ArtifactMissing, ArtifactDamaged) as error:
+        _log.error("cannot roll back", model=state.model.name, reason=str(error))
+        return False
+    return True
+
+
+def promote(
+    registry: Registry,
+    state: ReignState,
+    judged: Sequence[Judged],
+    log_e_between: Callable[[Judged, Judged], float],
+) -> bool:
+    """Promote the challenger whose gain is surest, or propose to, as the terms say; whether the lineup moved."""
+    ready = {each.contender.version: each for each in judged if each.evidence.promote}
+    if not ready:
+        return False
+    candidates = [Candidate(number, each.evidence) for number, each in ready.items()]
+    best = ready[choose(candidates, lambda a, b: log_e_between(ready[a.version], ready[b.version])).version]
+    evidence = frozen_evidence(best)
+    known = _known(state, evidence, best.contender.rule, best.kept)
+    number, reason = best.contender.version, best.evidence.sentence
+    try:
+        if state.reign.policy.promotion == "automatic":
+            registry.promote(state.model.name, number, reason=reason, by=RULE, **known)
+            _log.info("promoted", model=state.model.name, version=number, reason=reason)
+            return True
+        registry.propose(state.model.name, number, reason=reason, by=RULE, **known)
+        _log.info("proposed", model=state.model.name, version=number, reason=reason)
+    except GenerationMoved as moved:
+        _log.info("somebody changed the lineup first", model=state.model.name, reason=str(moved))
+        return True
+    except (RuleRests, VersionBarred, ProposalRefused) as refused:  # a proposal that stands is said once
+        _log.debug("not now", model=state.model.name, version=number, reason=str(refused))
+    return False
+
+
+def retire(registry: Registry, state: ReignState, judged: Sequence[Judged]) -> bool:
+    """Retire a challenger that nothing is to be hoped of, where the terms want that; whether the lineup moved."""
+    if state.reign.policy.futility != "retire":
+        return False
+    hopeless = next((each for each in judged if each.evidence.retire), None)
+    if hopeless is None:
+        return False
+    number, reason = hopeless.contender.version, hopeless.evidence.sentence
+    known = _known(state, frozen_evidence(hopeless), hopeless.contender.rule, hopeless.kept)
+    try:
+        registry.retire(state.model.name, number, reason=reason, by=RULE, **known)
+    except GenerationMoved as moved:
+        _log.info("somebody changed the lineup first", model=state.model.name, reason=str(moved))
+    else:
+        _log.info("retired", model=state.model.name, version=number, reason=reason)
+    return True
+
+
+def frozen_evidence(judged: Judged) -> dict[str, Any]:
+    """The evidence as a decision keeps it, with the rule in full: so that anybody can compute it again."""
+    found: dict[str, Any] = msgspec.to_builtins(judged.evidence)
+    return found | {
+        "rule": msgspec.to_builtins(judged.contender.rule),
+        "population": population_document(judged),
+        "corrections": msgspec.structs.asdict(judged.late),
+    }
+
+
+def population_document(judged: Judged) -> dict[str, Any]:
+    """Of what rows outcomes can exist, for people and for the record."""
+    population = judged.population
+    return {
+        "n_rows": population.n_rows,
+        "n_due": population.n_due,
+        "share_due": population.n_due / population.n_rows if population.n_rows else None,
+        "observed_disagreement": population.observed_disagreement,
+        "n_over_cap": population.n_over_cap,
+    }
+
+
+@cache
+def code_digest() -> str:
+    """Names the code that judges: this package's version, and the sources of the evidence and of what feeds it."""
+    digest = hashlib.sha256(version("understudy").encode())
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *(here / "evidence").rglob("*.py")]):
+        digest.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def config_digest(rule: Rule, state: ReignState) -> str:
+    """Names the terms: every constant of the rule, and the policy that it follows from."""
+    text = msgspec.json.encode([rule.digest, state.reign.policy], order="sorted")
+    return "sha256:" + hashlib.sha256(text).hexdigest()
+
+
+def _known(state: ReignState, evidence: dict[str, Any], rule: Rule, kept: Sequence[Kept]) -> Known:
+    last = state.closed[-1]
+    return {
+        "expected_generation": state.lineup.generation,
+        "evidence": evidence,
+        "cursors": {"bucket": last.bucket, "predictions": last.prediction_cursor, "outcomes": last.outcome_cursor},
+        "hashes": {"config": config_digest(rule, state), "code": code_digest(), "data": pairs_digest(kept)},
+    }
