@@ -31,7 +31,7 @@ from gateway.metrics.facts import FactFinder
 from gateway.predictor import Predictor
 from gateway.pulse import Pulse
 from gateway.randomness import HexDigits, Source
-from gateway.routes import admin, audit, door, health, keys, metrics, oip, outcomes, predict, proposals
+from gateway.routes import admin, audit, door, export, health, keys, metrics, oip, outcomes, predict, proposals
 from gateway.routes.description import DescribedJson, DescribedYaml
 from gateway.routes.parts import Parts
 from gateway.routes.problems import HANDLERS
@@ -143,7 +143,7 @@ def create_app(
             predict.predict, predict.read_prediction, predict.read_predictions, outcomes.take_outcomes,
             oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
             health.livez, health.readyz, metrics.read_metrics, *admin.HANDLERS, *proposals.HANDLERS,
-            *audit.HANDLERS, *keys.HANDLERS,
+            *audit.HANDLERS, export.read_export, *keys.HANDLERS,
         ],
         before_request=door.admit,
         before_send=[door.leave],

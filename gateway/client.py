@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
@@ -20,6 +20,9 @@ import msgspec
 
 from gateway.config import Settings
 from gateway.errors import ProblemError, Unreachable
+
+if TYPE_CHECKING:
+    from gateway.export import Wanted
 
 Rows = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -200,6 +203,23 @@ class Client:
     def evidence(self, model: str) -> dict[str, Any]:
         """What is known of the challengers, and what is missing."""
         return self._json("GET", _path("admin", "models", model, "evidence"))
+
+    def export(self, model: str, wanted: Wanted) -> Iterator[bytes]:
+        """The bytes of a Parquet file of predictions with their outcomes, as they come; `export.written` keeps them.
+
+        Raises:
+            ProblemError, Unreachable: refused, or ended in between: what came so far is no whole file.
+        """
+        said = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
+        path = _path("admin", "models", model, "export")
+        try:
+            with self._http.stream("GET", path, params=said) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _problem(response)
+                yield from response.iter_raw()
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._http.base_url} ended the export: {error or type(error).__name__}") from None
 
     def decisions(self, model: str) -> list[dict[str, Any]]:
         """Every change of the lineup, oldest first."""

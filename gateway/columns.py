@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from registry.types import Dtype, InputSchema
+from registry.types import Dtype, InputSchema, Signature
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float64", "int64", "bool", "string")
 NUMPY: dict[Dtype, np.dtype[Any]] = {
@@ -111,3 +111,15 @@ class Outputs:
         names = tuple(self.arrays)
         columns = [values[start:stop] for values in self.values.values()]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def score_of(outputs: Mapping[str, Array], signature: Signature) -> Array:
+    """What is compared with the outcome, float64: `(n,)`, or `(n, n_classes)` for multiclass.
+
+    For binary it is the probability of the second class, whichever of two columns was named as the score.
+    """
+    values = outputs[signature.score.output].astype(np.float64)
+    column = signature.score.column
+    if column is None:
+        return values
+    return 1.0 - values[:, 0] if signature.task == "binary" and column == 0 else values[:, column]

@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "calls",
     "outcome": "calls",
     "wait": "calls",
+    "export": "export",
     "keys": "keys",
     "audit": "audit",
     "doctor": "doctor",

@@ -7,9 +7,11 @@ row the effective one has the highest (observed_at, source, digest): a total ord
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from gateway.chunk import Chunk
 from gateway.journal.ledger import Ledger
@@ -18,6 +20,19 @@ from gateway.records import Address, Cursor, OutcomeRecord, Purpose
 
 Association = Literal["latest", "first", "all"]
 """Which of the predictions with an association id an outcome belongs to: the latest before it, the first, or all."""
+
+
+class Candidate(Struct, frozen=True):
+    """A row that carries an association id: where it stands, when it was predicted, and which request of its chunk."""
+
+    address: Address
+    at_us: int
+    request: int
+
+    @property
+    def made_by(self) -> tuple[int, int, int]:
+        """The request that asked for it."""
+        return self.address.writer, self.address.seq, self.request
 
 
 class OutcomeJoin:
@@ -72,32 +87,33 @@ class OutcomeJoin:
             return [outcome.address]
         if outcome.association_id is None:
             return []
-        requests: dict[tuple[int, int, int], list[Address]] = {}
-        for address in self._candidates(outcome, purpose):
-            requests.setdefault(self._request_of(address), []).append(address)
-        chosen = {"latest": slice(-1, None), "first": slice(0, 1), "all": slice(None)}[policy]
-        rows = [sorted(addresses) for addresses in list(requests.values())[chosen]]
-        return [addresses[outcome.row] for addresses in rows if outcome.row < len(addresses)]
-
-    def _candidates(self, outcome: OutcomeRecord, purpose: Purpose) -> list[Address]:
-        """The rows with the outcome's association id made before it, oldest first; else the first one made after.
-
-        An outcome that came before its prediction (`early`) waits for the next one.
-        """
-        rows = [
-            (address, at_us)
-            for address, at_us in self._reader.associated(outcome.model, outcome.association_id or "", purpose)
+        carriers = [
+            Candidate(address, at_us, self._request_of(address))
+            for address, at_us in self._reader.associated(outcome.model, outcome.association_id, purpose)
             if self._seen is None or address.seq <= self._seen.get(address.writer, 0)
         ]
-        before = [address for address, at_us in rows if at_us <= outcome.observed_at_us]
-        if before or not rows:
-            return before
-        next_request = self._request_of(rows[0][0])
-        return [address for address, _ in rows if self._request_of(address) == next_request]
+        return chosen(carriers, outcome.observed_at_us, outcome.row, policy)
 
-    def _request_of(self, address: Address) -> tuple[int, int, int]:
+    def _request_of(self, address: Address) -> int:
         starts = self._reader.chunk(address.writer, address.seq).starts()
-        return address.writer, address.seq, int(starts.searchsorted(address.row, side="right"))
+        return int(starts.searchsorted(address.row, side="right"))
+
+
+def chosen(carriers: Sequence[Candidate], observed_us: int, number: int, policy: Association) -> list[Address]:
+    """The rows that an outcome of an association id belongs to, of those that carry the id, oldest first.
+
+    They are those made before the outcome, or else those of the first request after it: an outcome that came before
+    its prediction (`early`) waits for the next one. `number` counts among the rows of a request that carry the id.
+    """
+    before = [one for one in carriers if one.at_us <= observed_us]
+    if not before:
+        before = [one for one in carriers if one.made_by == carriers[0].made_by]
+    requests: dict[tuple[int, int, int], list[Address]] = {}
+    for one in before:
+        requests.setdefault(one.made_by, []).append(one.address)
+    which = {"latest": slice(-1, None), "first": slice(0, 1), "all": slice(None)}[policy]
+    rows = [sorted(addresses) for addresses in list(requests.values())[which]]
+    return [addresses[number] for addresses in rows if number < len(addresses)]
 
 
 def rank(outcome: OutcomeRecord) -> tuple[int, str, bytes]:

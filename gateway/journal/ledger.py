@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
 from gateway.errors import Conflict, JournalDamaged, SettingsRefused
+from gateway.journal.said import Said, said
 from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout, transaction
 from gateway.locks import take_lock
 from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
@@ -157,6 +158,20 @@ class Ledger:
     def outcomes_of_association(self, model: str, association_id: str) -> list[OutcomeRecord]:
         """The outcomes that name this association id."""
         return self._outcomes("model = ? AND association = ?", (model, association_id))
+
+    def outcomes(self, ids: Sequence[int]) -> list[OutcomeRecord]:
+        """The outcomes of these row ids, in the order in which they were received."""
+        return self._outcomes("id IN (SELECT value FROM json_each(?))", (msgspec.json.encode(ids).decode(),))
+
+    def said_of_chunks(self, writer: int, first: int, last: int) -> Said:
+        """What was said by address of the chunks first … last of a writer; `key` is the seq."""
+        where = "FROM outcome WHERE to_writer = ? AND to_seq BETWEEN ? AND ?"
+        return said(self._db, "to_seq", where, (writer, first, last))
+
+    def said_of_names(self, model: str, names: Sequence[str]) -> Said:
+        """What was said of these association ids; `key` is the place in `names`."""
+        where = "FROM json_each(?) AS each CROSS JOIN outcome ON model = ? AND association = each.value"
+        return said(self._db, "each.key", where, (msgspec.json.encode(names).decode(), model))
 
     def outcomes_since(self, writer: int, after: int, limit: int) -> list[OutcomeRecord]:
         """Whole receipts of a writer with seq > `after`, in order: about `limit` records."""

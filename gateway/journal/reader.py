@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 from msgspec import Struct
 
 from gateway.chunk import Chunk, Layout, decode
+from gateway.columns import Array
 from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
 from gateway.journal.sqlite import load_layout, named, opened, rows, scalar, unchecked
 from gateway.journal.writer import file_name
@@ -114,7 +116,7 @@ class PredictionReader:
     def heads(self, writer: int, after: int, limit: int) -> list[ChunkHead]:
         """Up to `limit` chunks of a writer with seq > `after`, in order, without their bodies."""
         found: list[ChunkHead] = []
-        for db in self._connections(writer, after):
+        for db in self.connections(writer, after):
             values = after, limit - len(found)
             try:
                 taken = rows(db, HEADS, values)
@@ -139,7 +141,7 @@ class PredictionReader:
         if key in self._recent:  # a chunk never changes, and several challengers read it one after the other
             self._recent.move_to_end(key)
             return self._recent[key]
-        for db in self._connections(writer, seq - 1):
+        for db in self.connections(writer, seq - 1):
             try:
                 body = scalar(db, BODY, (seq,))
             except JournalDamaged:
@@ -148,6 +150,28 @@ class PredictionReader:
             if body is not None:
                 return self._remembered(key, decode(body))
         raise NotFound(f"no chunk {seq} of writer {writer}")
+
+    def last_seq_at(self, state: WriterState, at_us: int) -> int:
+        """The last chunk of a writer that was stamped by then; stamps never decrease within a writer."""
+        low, high = 0, state.last_seq
+        while low < high:
+            middle = (low + high + 1) // 2
+            (stamped,) = [*(head.at_us for head in self.heads(state.writer, middle - 1, 1)), at_us + 1][:1]
+            low, high = (middle, high) if stamped <= at_us else (low, middle - 1)
+        return low
+
+    def association_hashes(self, model: str, limit: int = 200_000) -> Iterator[tuple[int, Array]]:
+        """Every row of a model that carries an association id: (writer, `(n, 3)` of hash, seq, row), by hash a file."""
+        sql = (
+            "SELECT hash, seq, row FROM association WHERE model = ? AND (hash, seq, row) > (?, ?, ?) "
+            "ORDER BY hash, seq, row LIMIT ?"
+        )
+        for writer in self._files():
+            for db in self.connections(writer, 0):
+                last: tuple[int, ...] = (-(2**63), -1, -1)
+                while page := rows(db, sql, (model, *last, limit)):
+                    yield writer, np.array(page, np.int64)
+                    last = page[-1]
 
     def _remembered(self, key: tuple[int, int], chunk: Chunk) -> Chunk:
         self._recent[key] = chunk
@@ -158,7 +182,7 @@ class PredictionReader:
     def layout(self, writer: int, chunk_layout: bytes) -> Layout:
         """What the columns of a chunk of that writer are called."""
         if chunk_layout not in self._layouts:
-            for db in self._connections(writer, 0):
+            for db in self.connections(writer, 0):
                 if rows(db, "SELECT 1 FROM layout WHERE digest = ?", (chunk_layout,)):
                     self._layouts[chunk_layout] = load_layout(db, chunk_layout)
                     break
@@ -174,7 +198,7 @@ class PredictionReader:
         found: list[tuple[Address, int]] = []
         sql = "SELECT seq, row FROM association WHERE model = ? AND hash = ?"
         for writer in self._files():
-            for db in self._connections(writer, 0):
+            for db in self.connections(writer, 0):
                 for seq, row in rows(db, sql, (model, association_hash(association_id))):
                     chunk = self.chunk(writer, seq)
                     names = chunk.requests.associations
@@ -197,7 +221,7 @@ class PredictionReader:
             self._listed_ns = changed_ns if time.time_ns() - changed_ns > SETTLED_NS else -1
         return self._listed
 
-    def _connections(self, writer: int, after: int) -> Iterator[apsw.Connection]:
+    def connections(self, writer: int, after: int) -> Iterator[apsw.Connection]:
         """The files of a writer that may hold a seq above `after`, in order."""
         files = list(self._files().get(writer, {}).items())
         for i, (_, path) in enumerate(files):

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("logs_as_before")
 
 COMMANDS = (
     "demo", "stream", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "promote", "rollback",
-    "retire", "predict", "outcome", "wait", "doctor", "keys", "propose", "proposals", "approve", "reject", "lift-bar",
-    "audit", "compare",
+    "retire", "predict", "outcome", "wait", "export", "doctor", "keys", "propose", "proposals", "approve", "reject",
+    "lift-bar", "audit", "compare",
 )  # fmt: skip
 HOUSE = json.dumps({"area": 50.0, "rooms": 2})
 
