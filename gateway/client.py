@@ -221,6 +221,10 @@ class Client:
         except httpx.TransportError as error:
             raise Unreachable(f"{self._http.base_url} ended the export: {error or type(error).__name__}") from None
 
+    def drift(self, model: str) -> dict[str, Any]:
+        """How far traffic, scores and outcomes have moved from what the champion was trained on."""
+        return self._json("GET", _path("admin", "models", model, "drift"))
+
     def decisions(self, model: str) -> list[dict[str, Any]]:
         """Every change of the lineup, oldest first."""
         decided: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "decisions"))

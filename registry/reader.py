@@ -12,6 +12,7 @@ from registry import bars, derived, tables, verification
 from registry.artifacts import ArtifactStore
 from registry.consent import Bar, Proposal
 from registry.database import Database
+from registry.drift import DriftShelf
 from registry.errors import NoChampion, NoChampionYet, UnknownGeneration
 from registry.lookup import find_lineup, find_model, find_proposal, find_version, generation_of, model_query
 from registry.rows import (
@@ -35,6 +36,7 @@ class RegistryReader:
     def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
         self._database = database
         self._artifacts = artifacts
+        self.drift = DriftShelf(database)
         self._stamped: tuple[int, int] | None = None
 
     def close(self) -> None:

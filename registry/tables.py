@@ -219,3 +219,30 @@ evidence = Table(
     Column("document", Text, nullable=False),
     Column("saved_at", UtcDateTime, nullable=False),
 )
+
+drift_references = Table(
+    "drift_reference",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["model", "version"], ["version.model", "version.number"], name="drift_reference_version"),
+)
+
+drift_days = Table(
+    "drift_day",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("bucket", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", String(16), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+drift_documents = Table(
+    "drift_document",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("saved_at", UtcDateTime, nullable=False),
+)

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from gateway.columns import score_of
 from registry.errors import NoChampion, RegistryError
 from registry.limited_child import LimitedChild
 from registry.store import Registry
@@ -23,7 +24,6 @@ from retrain.dataset import MIN_ROWS, Rows
 from retrain.evidence import EvidenceError, Pairs, Rule
 from retrain.evidence.eprocess import informed_bet
 from retrain.evidence.losses import paired_losses
-from retrain.pairing import score
 from retrain.terms import DAY_S, rule_of
 
 ROWS_AT_ONCE = 10_000
@@ -88,5 +88,5 @@ def _answers(opponent: Opponent, rows: Rows, which: NDArray[np.intp]) -> NDArray
         child.load(opponent.artifact, signature)
         for start in range(0, len(which), ROWS_AT_ONCE):
             some = which[start : start + ROWS_AT_ONCE]
-            parts.append(score(child.run({name: rows.columns[name][some] for name in names}), signature))
+            parts.append(score_of(child.run({name: rows.columns[name][some] for name in names}), signature))
     return np.concatenate(parts)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.chunk import Chunk, Layout, ShadowChunk, unpack_outputs
-from gateway.columns import Array
+from gateway.columns import Array, score_of
 from gateway.errors import JournalDamaged, NotFound
 from gateway.journal import ChunkHead, Ledger, PredictionReader
 from gateway.journal.join import OutcomeJoin
@@ -18,7 +18,7 @@ from registry.types import Policy, Signature
 from retrain.cohorts import Contender
 from retrain.evidence import BucketSums, EvidenceError, Rule, sums_of
 from retrain.kept import FORMAT, VOID, Kept, encoded
-from retrain.pairing import SAMPLED_OUT, SKIPPED_CODES, Answered, Facts, answered, score
+from retrain.pairing import SAMPLED_OUT, SKIPPED_CODES, Answered, Facts, answered
 
 MAX_SKIPPED = 0.05
 """A bucket with a larger share of rows that a challenger never got to see says nothing fair about it."""
@@ -66,7 +66,7 @@ class BucketReader:
         chunk = self._reader.chunk(head.writer, head.seq)
         layout = self._reader.layout(head.writer, chunk.layout)
         outcome, source = self._outcomes(head, chunk)
-        champion = score(unpack_outputs(chunk.outputs, layout.outputs), self._champion)
+        champion = score_of(unpack_outputs(chunk.outputs, layout.outputs), self._champion)
         return Facts(head, chunk, layout, champion, outcome, source)
 
     def as_number(self, outcome: int | float | str) -> float:

@@ -32,6 +32,7 @@ from retrain.bucket import AsOf, BucketReader
 from retrain.cohorts import due_bucket, matured_us, may_close, named
 from retrain.desk import ReignDesk
 from retrain.document import document_of
+from retrain.drift.watch import DriftWatch
 from retrain.evidence import EvidenceError
 from retrain.reign import ReignState
 
@@ -205,15 +206,25 @@ def run_retrain(settings: Settings, stop: threading.Event) -> None:
         registry = Registry.open(store, now=clock.now)
         reader, ledger = open_reader(store), open_ledger(store, settings.journal, busy_s=PATIENCE_S)
         cycle = Cycle(registry, reader, ledger, clock, settings)
+        drift = DriftWatch(registry, reader, ledger, clock, settings)
         try:
             ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s)
             while not stop.is_set():
                 if not _stepped(cycle):
+                    _looked(drift)
                     stop.wait(settings.retrain.poll_s)
         finally:
             ledger.close()
             reader.close()
             registry.close()
+
+
+def _looked(drift: DriftWatch) -> None:
+    """Drift waits for what is due to be decided, and what it cannot do now it says, and tries again."""
+    try:
+        drift.look()
+    except (GatewayError, RegistryError) as error:
+        _log.warning("drift waits", reason=str(error), kind=type(error).__name__)
 
 
 def _stepped(cycle: Cycle) -> bool:

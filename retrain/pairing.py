@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Chunk, Layout, ShadowChunk, unpack_columns, unpack_outputs
-from gateway.columns import Array
+from gateway.columns import Array, score_of
 from gateway.journal import ChunkHead
 from registry.types import Policy, Signature
 from retrain.evidence import PairedCounts, Pairs, Rule, Serving
@@ -113,7 +113,7 @@ class _Part:
         self.challenger = np.full(facts.champion.shape, np.nan)
         if shadow.outputs is not None:
             scored = status == SCORED
-            self.challenger[scored] = score(unpack_outputs(shadow.outputs, layout.outputs), signature)[scored]
+            self.challenger[scored] = score_of(unpack_outputs(shadow.outputs, layout.outputs), signature)[scored]
         given = ~np.isin(status, SKIPPED_CODES)
         looked_at = observed(facts.chunk.requests, n_rows, policy)
         self.outcome = np.where(looked_at.seen, facts.outcome, np.nan)
@@ -182,18 +182,6 @@ class _Part:
             is_slow, was_slow = shadow.alone_us > 1e3 * limit_ms, champion_us > 1e3 * limit_ms
             slow = PairedCounts(1, int(was_slow and not is_slow), int(is_slow and not was_slow))
         return Serving(PairedCounts(n, 0, failed), slow, n_eligible=self.head.n_rows, n_mirrored=n)
-
-
-def score(outputs: dict[str, Array], signature: Signature) -> Array:
-    """What is compared with the outcome, float64: `(n,)`, or `(n, n_classes)` for multiclass.
-
-    For binary it is the probability of the second class, whichever of two columns was named as the score.
-    """
-    values = outputs[signature.score.output].astype(np.float64)
-    column = signature.score.column
-    if column is None:
-        return values
-    return 1.0 - values[:, 0] if signature.task == "binary" and column == 0 else values[:, column]
 
 
 def _entities(chunk: Chunk) -> Array | None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.chunk import unpack_outputs
 from gateway.clock import MICROSECONDS
-from gateway.columns import Array
+from gateway.columns import Array, score_of
 from gateway.journal import ChunkHead, Ledger, PredictionReader
 from registry.types import ClosedBucket
 from retrain.bucket import AsOf, BucketReader
@@ -19,7 +19,7 @@ from retrain.corrections import Corrections
 from retrain.evidence import Rule, judge, probation_rule, sums_of
 from retrain.judgement import Judged
 from retrain.kept import Kept, decoded
-from retrain.pairing import SCORED, Answered, Facts, answered, score
+from retrain.pairing import SCORED, Answered, Facts, answered
 from retrain.reign import ReignState
 
 
@@ -90,7 +90,7 @@ class Rereader:
             scored = np.frombuffer(other.status, np.uint8) == SCORED
             if other.outputs is not None:
                 outputs = unpack_outputs(other.outputs, self._ledger.layout(other.layout).outputs)
-                answer[scored] = score(outputs, second.signature)[scored]
+                answer[scored] = score_of(outputs, second.signature)[scored]
             facts.append(replace(fact, champion=answer))
             shadows.append(mine)
         if not facts:

@@ -31,6 +31,7 @@ from retrain import errors
 from retrain.backtest import Opponent, backtest, opponent_of
 from retrain.convert import SCORES, converted, named, parity, round_thresholds_down, scores_of
 from retrain.dataset import MIN_ROWS, Columns, Rows
+from retrain.drift.reference import Reference, Scores, cuts_of, encode, reference_of, score_counts_of
 from retrain.evidence import Pairs
 from retrain.evidence.losses import paired_losses
 
@@ -47,6 +48,8 @@ class Trained(Struct, frozen=True):
     model_bytes: bytes
     report: TrainingReport
     score: str
+    reference: Reference
+    """What drift will be measured against: all of its rows, and its scores on those that were held out."""
     classes: tuple[int | str, ...] = ()
 
 
@@ -75,7 +78,7 @@ def train_and_register(
         opponent=opponent_of(registry, model) if as_ == "challenger" else None,
         at=at, estimator=estimator, seed=seed,
     )  # fmt: skip
-    return registry.register(
+    version = registry.register(
         model,
         trained.model_bytes,
         as_,
@@ -85,6 +88,8 @@ def train_and_register(
         classes=trained.classes or None,
         training=trained.report,
     )
+    registry.drift.save_reference(model, version.number, encode(trained.reference))
+    return version
 
 
 def fit(
@@ -141,7 +146,12 @@ def fit(
         metric=metric,
         backtest=tried,
     )
-    return Trained(model_bytes, report, SCORES[task], rows.classes)
+    cuts = cuts_of(scores) if task == "regression" else ()
+    answered = tuple(score_counts_of(task, scores, cuts).tolist())
+    happened = np.searchsorted(np.array(cuts), rows.outcome) if task == "regression" else rows.outcome
+    known = Scores(cuts, answered, tuple(np.bincount(happened, minlength=len(rows.classes) or len(cuts) + 1).tolist()))
+    reference = reference_of(rows.columns, rows.features, "training", scores=known)
+    return Trained(model_bytes, report, SCORES[task], reference, rows.classes)
 
 
 def boosted_trees(task: Task, n_rows: int, seed: int = 0, quantile: float | None = None) -> BaseEstimator:

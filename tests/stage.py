@@ -26,6 +26,7 @@ from gateway.wire.own import Asked, Said
 from registry.store import Registry
 from registry.types import InputSchema, Policy, Principal, Signature, Task, TrainingReport
 from retrain.cycle import Cycle
+from retrain.drift.watch import DriftWatch
 from tests.actors import SCHEMA, signature
 
 ME = Principal.local_operator()
@@ -202,6 +203,10 @@ class Stage:
         cycle = cycle or self.cycle()
         while cycle.step():
             pass
+
+    def drift(self) -> DriftWatch:
+        """The drift of a retrain worker that has just started."""
+        return DriftWatch(self.registry, self.reader, self.ledger, self.new_clock(), self.settings)
 
     def shadow(self, version: int, answer: Callable[[Array], Array], status: str = "scored") -> None:
         """Write a binary challenger's answers to every eligible row that it has none for, without running it.

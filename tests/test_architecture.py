@@ -88,7 +88,7 @@ THEIRS = {
     "skl2onnx": ["retrain/train.py", "retrain/convert.py"],
     "sklearn": ["retrain/train.py", "retrain/convert.py"],
     "sqlalchemy": ["registry/*"],
-    "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py"],
+    "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py", "retrain/drift/watch.py"],
     "threadpoolctl": ["retrain/train.py"],
     "uvicorn": [f"gateway/{name}.py" for name in ("worker", "connection", "flow", "lane", "refusals")],
 }

@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "models",
     "evidence": "models",
     "compare": "compare",
+    "drift": "models",
     "promote": "models",
     "rollback": "models",
     "retire": "models",

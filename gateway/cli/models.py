@@ -1,4 +1,4 @@
-"""Models, versions and decisions: `register`, `status`, `evidence`, `promote`, `rollback`, `retire`."""
+"""Models, versions and decisions: `register`, `status`, `evidence`, `drift`, `promote`, `rollback`, `retire`."""
 
 from __future__ import annotations
 
@@ -206,6 +206,22 @@ def _beside(entry: dict[str, Any]) -> list[str]:
         if now := corrections["as_known_now"]:
             lines.append(f"as known now: {now['verdict']}, ln E {now['log_e']:.2f}; as decided: {entry['log_e']:.2f}")
     return lines
+
+
+@click.command()
+@MODEL
+@on_target
+def drift(
+    model: str,
+    target: Target,
+) -> None:
+    """How far traffic, scores and outcomes have moved from what the champion was trained on.
+
+    It informs, and decides nothing.
+    """
+    with target.client() as client:
+        document = client.drift(model)
+    target.show(document, lambda: "\n".join(f"{model}: {sentence}" for sentence in document["sentences"]))
 
 
 def _lineup_text(lineup: dict[str, Any]) -> str:

@@ -25,19 +25,28 @@ def inputs_of(page: Sequence[Located], layout: Layout) -> dict[str, Any]:
     """Feature name → Arrow array of the rows of these chunks, which have this layout and were not erased."""
     columns: dict[str, Any] = {}
     for place, (dtype, names) in enumerate(layout.groups.items()):
-        blocks = [(each.chunk.inputs or [])[place] for each in page]
         lengths = [each.chunk.n_rows for each in page]
-        missing = _missing([block.valid for block in blocks], lengths, len(names))
+        missing = _missing([(each.chunk.inputs or [])[place].valid for each in page], lengths, len(names))
         if dtype == "string":
-            texts = [_strings(block.values) for block in blocks]
-            for k, name in enumerate(names):
-                column = pa.concat_arrays([text.slice(k * n, n) for text, n in zip(texts, lengths, strict=True)])
+            for k, (name, column) in enumerate(zip(names, strings_of(page, place, len(names)), strict=True)):
                 columns[name] = column if missing is None else _with_nulls(column, missing[k])
             continue
-        values = np.concatenate([_numbers(block.values, dtype, len(names)) for block in blocks], axis=1)
+        values = numbers_of(page, place, dtype, len(names))
         for k, name in enumerate(names):
             columns[name] = pa.array(values[k], TYPES[dtype], mask=None if missing is None else missing[k])
     return columns
+
+
+def numbers_of(page: Sequence[Located], place: int, dtype: Dtype, n_features: int) -> Array:
+    """`(n_features, n)`: a group of features as the versions saw them, with defaults or NaN for what was not sent."""
+    blocks = [(each.chunk.inputs or [])[place].values for each in page]
+    return np.concatenate([_numbers(values, dtype, n_features) for values in blocks], axis=1)
+
+
+def strings_of(page: Sequence[Located], place: int, n_features: int) -> list[Any]:
+    """An Arrow array a feature, as the versions saw them: with the default, or empty, for what was not sent."""
+    texts = [(_strings((each.chunk.inputs or [])[place].values), each.chunk.n_rows) for each in page]
+    return [pa.concat_arrays([text.slice(k * n, n) for text, n in texts]) for k in range(n_features)]
 
 
 def _missing(valid: Sequence[bytes | None], lengths: Sequence[int], n_features: int) -> Array | None:

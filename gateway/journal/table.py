@@ -22,9 +22,11 @@ from msgspec import Struct
 
 from gateway.chunk import STATUSES, Chunk, Layout, unpack_outputs
 from gateway.columns import Array, score_of
+from gateway.errors import JournalDamaged
 from gateway.journal.arrow import MOMENT, TYPES, each_row, inputs_of, output_column, scores_column, vector
 from gateway.journal.ledger import Ledger
 from gateway.journal.reader import PredictionReader
+from gateway.journal.scan import stored
 from gateway.journal.sets import Effective, Located, SetJoin
 from registry.types import Model, Signature
 
@@ -83,7 +85,11 @@ class PredictionTable:
         Raises:
             JournalUnavailable, JournalDamaged: it cannot be read on.
         """
-        seen = {state.writer: self._reader.last_seq_at(state, self._span.as_of_us) for state in self._reader.writers()}
+        writers = self._reader.writers()
+        for state in writers:
+            if state.problem is not None and state.last_seq == 0:
+                raise JournalDamaged(f"writer {state.writer}: {state.problem}")
+        seen = {state.writer: self._reader.last_seq_at(state, self._span.as_of_us) for state in writers}
         join = SetJoin(
             self._reader, self._ledger, self._model.name, self._model.policy.association,
             seen=seen, upto=self._ledger.outcome_cursor(), by_us=self._span.as_of_us,
@@ -101,8 +107,8 @@ class PredictionTable:
         span, after = self._span, 0
         buckets = span.since_us // self._bucket_us, (span.until_us - 1) // self._bucket_us
         while after < last:
-            found, after = self._reader.stored(
-                writer, after, last, self._model.name, buckets, "live", self._rows_at_once
+            found, after = stored(
+                self._reader, writer, after, last, self._model.name, buckets, "live", self._rows_at_once
             )
             page: list[Located] = []
             for seq, chunk in found:

@@ -84,6 +84,16 @@ async def read_evidence(model: FromPath[str], parts: Using) -> dict[str, Any]:
     }
 
 
+@get("/admin/models/{model:str}/drift", summary="How far traffic, scores and outcomes have moved", scope="read")
+async def read_drift(model: FromPath[str], parts: Using) -> dict[str, Any]:
+    """As the retrain worker derived it last; nothing while it has not looked yet."""
+    document = await asyncio.to_thread(parts.registry.drift.document, model)
+    if document is None:
+        said = "nothing is derived yet: the retrain worker looks when the model has a champion"
+        return {"model": model, "as_of": None, "sentences": [said]}
+    return document
+
+
 @get(
     "/admin/models/{model:str}/decisions", summary="Every change of the lineup, with what was known then", scope="read"
 )
@@ -128,6 +138,6 @@ async def read_clock(parts: Using) -> dict[str, Any]:
 
 
 HANDLERS = [
-    list_models, read_model, list_versions, read_evidence, list_decisions, read_lineup, read_schema, read_policy,
-    read_clock,
+    list_models, read_model, list_versions, read_evidence, read_drift, list_decisions, read_lineup, read_schema,
+    read_policy, read_clock,
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.chunk import STATUSES
+from gateway.columns import score_of
 from registry.types import (
     ClosedBucket,
     Lineup,
@@ -24,7 +25,6 @@ from registry.types import (
 from retrain.bucket import is_void
 from retrain.cohorts import OpenCohorts
 from retrain.kept import PREVIOUS, VOID, n_void, stored_sums
-from retrain.pairing import score
 from retrain.reign import contenders_of
 from tests.actors import SCHEMA, logistic
 from tests.seasons import QUICK, TRUTH, WEAK, rows_of
@@ -102,10 +102,10 @@ def test_void_buckets_count_for_nothing_and_are_counted() -> None:
 
 def test_the_score_of_a_binary_version_is_the_probability_of_its_second_class() -> None:
     p = np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
-    second = score({"p": p}, BINARY)
-    first = score({"p": p}, Signature("binary", (), BINARY.outputs, ScoreColumn("p", 0), (0, 1)))
+    second = score_of({"p": p}, BINARY)
+    first = score_of({"p": p}, Signature("binary", (), BINARY.outputs, ScoreColumn("p", 0), (0, 1)))
     single = Signature("binary", (), (OutputTensor("p", "float32"),), ScoreColumn("p"), (0, 1))
-    assert second.tolist() == first.tolist() == score({"p": p[:, 1]}, single).tolist() == [0.75, 0.0]
+    assert second.tolist() == first.tolist() == score_of({"p": p[:, 1]}, single).tolist() == [0.75, 0.0]
     assert second.dtype == np.float64
 
 

@@ -21,9 +21,9 @@ from tests.servers import Running, understudy
 pytestmark = pytest.mark.usefixtures("logs_as_before")
 
 COMMANDS = (
-    "demo", "stream", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "promote", "rollback",
-    "retire", "predict", "outcome", "wait", "export", "doctor", "keys", "propose", "proposals", "approve", "reject",
-    "lift-bar", "audit", "compare",
+    "demo", "stream", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "drift", "promote",
+    "rollback", "retire", "predict", "outcome", "wait", "export", "doctor", "keys", "propose", "proposals", "approve",
+    "reject", "lift-bar", "audit", "compare",
 )  # fmt: skip
 HOUSE = json.dumps({"area": 50.0, "rooms": 2})
 
