@@ -6,6 +6,7 @@ evidence. Both are functions of the journal, read again in the same order: they 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from retrain.drift.bets import N_BETS, Guesser, Signs
 from retrain.drift.estimate import ScoreSketch, score_sketch
 from retrain.drift.reference import Reference, Scores, cuts_of, reference_of, score_counts_of
 from retrain.drift.sketch import Sketch, Sketcher, empty
-from retrain.evidence import Pairs, Rule
+from retrain.evidence import EvidenceError, Pairs, Rule
 from retrain.evidence.losses import paired_losses
 
 PAGE_ROWS = 65_536
@@ -62,7 +63,10 @@ class Day(Struct, frozen=True):
 
 
 class Realised(Struct, frozen=True):
-    """What happened to the rows of a bucket: outcomes that are known, what the champion lost, challengers' scores."""
+    """What happened to the rows of a bucket: outcomes that are known, what the champion lost, challengers' scores.
+
+    `sum_loss` is NaN where a row cannot be judged.
+    """
 
     n: int
     sum_loss: float
@@ -133,8 +137,7 @@ class DayReader:
             there = ~np.isnan(outcomes)
             champion = np.concatenate([answered for _, answered in self._answers(page)])
             if there.any():
-                pairs = Pairs(outcomes[there], champion[there], champion[there], np.zeros(int(there.sum()), np.int64))
-                sum_loss += float(paired_losses(pairs, rule).champion.sum())
+                sum_loss += _loss(outcomes[there], champion[there], rule)
             n += int(there.sum())
             happened = outcomes[there]
             places = happened.astype(np.int64) if self._classes() else np.searchsorted(np.array(cuts), happened)
@@ -230,3 +233,12 @@ class DayReader:
     def _as_number(self, outcome: int | float | str) -> float:
         classes = self._classes()
         return float(classes.index(outcome)) if classes else float(outcome)
+
+
+def _loss(outcomes: Array, champion: Array, rule: Rule) -> float:
+    """The champion's losses added up; NaN where the evidence could not judge these rows either."""
+    try:
+        pairs = Pairs(outcomes, champion, champion, np.zeros(len(outcomes), np.int64))
+        return float(paired_losses(pairs, rule).champion.sum())
+    except EvidenceError:
+        return math.nan

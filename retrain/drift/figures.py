@@ -124,7 +124,7 @@ class Figures:
 
     def _moved(self, before: Array, windows: Array) -> dict[str, Any]:
         """PSI of the last window, what chance gives, the verdict, and since when it is none of `stable`."""
-        psi = measures.psi(before, windows)
+        psi = np.where(windows.sum(axis=1) > 0, measures.psi(before, windows), 0.0)
         n_bins = int(((before > 0) | (windows[-1] > 0)).sum())
         chance = measures.psi_by_chance(n_bins, int(before.sum()), windows.sum(axis=1))
         surplus = np.where(windows.sum(axis=1) > 0, psi - chance, 0.0)

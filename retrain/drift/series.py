@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ class Series:
         return [
             (bucket, day.n, day.sum_loss / day.n)
             for bucket, day in sorted(self.realised.items())
-            if day.n >= FEWEST_OUTCOMES
+            if day.n >= FEWEST_OUTCOMES and not math.isnan(day.sum_loss)
         ]
 
     def reference_loss(self, training: TrainingReport | None) -> tuple[float, int] | None:

@@ -76,6 +76,8 @@ class Sketcher:
                         counts[self._place[name]] = tuple(self._values[name].counts(column).tolist())
                 continue
             mine = [k for k, name in enumerate(names) if name in self._place]
+            if not mine:
+                continue
             block = numbers_of(page, place, dtype, len(names))
             block = block if len(mine) == len(names) else block[mine]
             places = [self._place[names[k]] for k in mine]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from gateway.cli.commands import main
 from gateway.columns import Array
 from registry.types import Policy
+from retrain.cycle import run_retrain
 from retrain.drift.reference import Reference, encode, reference_of
 from retrain.drift.watch import DriftWatch
-from tests.actors import SCHEMA, logistic
+from tests.actors import SCHEMA, linear, logistic, signature
+from tests.journals import until
 from tests.seasons import TRUTH, answers, probability
 from tests.stage import DAY, Stage, staged
 
@@ -90,7 +94,7 @@ def test_what_moved_is_said_with_its_day_and_the_rest_is_quiet(stage: Stage) -> 
     document = shown(stage)
     assert document["alarm"]["state"] == "alarm"
     assert "can be told from the reference since 1" in document["alarm"]["sentence"]
-    assert document["estimate"]["n_rows"] == 3 * N  # a cohort has two days: the days after it have no outcomes yet
+    assert document["estimate"]["n_rows"] == 2 * N  # the last two days have no outcomes that count yet
     assert document["performance"]["alarm"]["state"] == "quiet"
 
 
@@ -169,3 +173,30 @@ def test_the_command_tells_what_is_stored(stage: Stage) -> None:
     said = CliRunner().invoke(main, asked)
     assert "m: feature `a`: PSI" in said.output
     assert json.loads(CliRunner().invoke(main, [*asked, "--json"]).output) == shown(stage)
+
+
+def test_the_retrain_worker_derives_while_it_has_nothing_to_decide(stage: Stage) -> None:
+    stage.registry.drift.save_reference("m", 1, encode(trained()))
+    stage.predict(0.25, rows_of(0))
+    stage.clock(1)
+    stage.beat(1)
+    stop = threading.Event()
+    worker = threading.Thread(target=run_retrain, args=(stage.settings, stop))
+    worker.start()
+    try:
+        until(lambda: (stage.registry.drift.document("m") or {}).get("n_days") == 1, "the day is derived")
+    finally:
+        stop.set()
+        worker.join()
+
+
+def test_losses_that_the_evidence_cannot_judge_hold_nothing_up(tmp_path: Path) -> None:
+    with staged(tmp_path / "store") as stage:
+        stage.declare(Policy(maturity_s=2.0 * DAY))
+        numbers = linear((3.0, 0.0))  # answers numbers where probabilities are asked for
+        stage.champion(numbers, said=replace(signature(numbers, "regression"), task="binary", classes=(0, 1)))
+        stage.registry.drift.save_reference("m", 1, encode(trained()))
+        lives(stage, range(6), stage.drift())
+        assert len(stored(stage)["outcomes"]) == 4
+        assert shown(stage)["performance"] is None
+        assert shown(stage)["n_days"] == 6

@@ -28,6 +28,7 @@ from registry.signature import ModelFacts, signature_of
 from registry.store import Registry
 from registry.types import Feature, InputSchema, Principal, Signature, Task
 from retrain import convert, errors
+from retrain.drift.reference import decode
 from retrain.train import Trained, fit, train_and_register
 
 Columns = dict[str, NDArray[Any]]
@@ -326,6 +327,10 @@ def test_what_was_trained_is_registered_with_its_report_or_not_at_all(tmp_path: 
         champion = train_and_register(registry, "members", columns, signal > 1.5, "champion", by=by)
         assert champion.training == fit(columns, signal > 1.5, ALL_DTYPES, "binary").report
         assert champion.signature.score.column == 1
+        reference = decode(registry.drift.reference("members", champion.number) or b"")
+        assert (reference.source, reference.n_rows) == ("training", len(signal))
+        assert [bins.name for bins in reference.bins] == list(ALL_DTYPES.names)
+        assert sum(reference.scores.outcome_counts) == len(signal)
         assert champion.signature.batchable
 
         more, larger = table(900, seed=2)
