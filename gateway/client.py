@@ -13,13 +13,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from gateway.config import Settings
-from gateway.errors import ProblemError, Unreachable
+from gateway.http_calls import HttpCalls, path_of
 
 if TYPE_CHECKING:
     from gateway.export import Wanted
@@ -27,34 +25,8 @@ if TYPE_CHECKING:
 Rows = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
-class Client:
+class Client(HttpCalls):
     """Calls of one user. Not for several threads at once."""
-
-    def __init__(
-        self,
-        url: str,
-        key: str | None = None,
-        *,
-        timeout_s: float = 60.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        """Work on the server at `url`, with an API key where it needs one.
-
-        Raises:
-            Unreachable: `url` is no address at all.
-            ValueError: the key has characters that no key has; says no more of it.
-        """
-        if key is not None and not (key.isascii() and key.isprintable()):
-            raise ValueError("key: expected printable ASCII, like us_…, got something else")
-        headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        try:
-            # no proxies and no credentials from the environment: predictions go where they were told to
-            self._http = httpx.Client(
-                base_url=url, headers=headers, timeout=timeout_s, transport=transport, trust_env=False,
-                follow_redirects=False,
-            )  # fmt: skip
-        except httpx.InvalidURL as error:
-            raise Unreachable(f"{url!r} is no address: {error}") from None
 
     @classmethod
     def on_store(cls, settings: Settings) -> Self:
@@ -63,37 +35,27 @@ class Client:
 
         return cls("http://store", transport=InProcess(settings))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close connections, or the store."""
-        self._http.close()
-
     # --- data plane
 
     def predict(self, model: str, inputs: Rows, **facts: Any) -> dict[str, Any]:
         """The champion's answer. `facts`: association_id, predicted_at, decision, propensity; each as on the wire."""
-        return self._json("POST", _path("models", model, "predict"), {"inputs": inputs, **facts})
+        return self._json("POST", path_of("models", model, "predict"), {"inputs": inputs, **facts})
 
     def outcome(self, model: str, outcome: Any, **facts: Any) -> dict[str, Any]:
         """What really happened. `facts`: prediction_id or association_id, and row, observed_at, source."""
-        return self._json("POST", _path("models", model, "outcomes"), {"outcome": outcome, **facts})
+        return self._json("POST", path_of("models", model, "outcomes"), {"outcome": outcome, **facts})
 
     def outcomes(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Many at once; see `outcome`."""
-        return self._json("POST", _path("models", model, "outcomes"), outcomes)
+        return self._json("POST", path_of("models", model, "outcomes"), outcomes)
 
     def prediction(self, model: str, prediction_id: str, row: int = 0) -> dict[str, Any]:
         """A prediction read back, with its shadow scores and outcomes."""
-        return self._json("GET", _path("models", model, "predictions", prediction_id), params={"row": row})
+        return self._json("GET", path_of("models", model, "predictions", prediction_id), params={"row": row})
 
     def predictions(self, model: str, association_id: str) -> list[dict[str, Any]]:
         """The predictions of an association id, oldest first."""
-        found = self._json("GET", _path("models", model, "predictions"), params={"association_id": association_id})
+        found = self._json("GET", path_of("models", model, "predictions"), params={"association_id": association_id})
         rows: list[dict[str, Any]] = found["predictions"]
         return rows
 
@@ -106,7 +68,7 @@ class Client:
 
     def model(self, model: str) -> dict[str, Any]:
         """One model."""
-        return self._json("GET", _path("admin", "models", model))
+        return self._json("GET", path_of("admin", "models", model))
 
     def create_model(
         self, model: str, task: str, features: Sequence[Mapping[str, Any]], policy: Mapping[str, Any] | None = None
@@ -121,7 +83,7 @@ class Client:
         """Upload a version. `options`: score, classes, features, training, reason; each as on the wire."""
         params = {"as": as_} | {name: value for name, value in options.items() if value is not None}
         headers = {"content-type": "application/octet-stream"}
-        path = _path("admin", "models", model, "versions")
+        path = path_of("admin", "models", model, "versions")
         version: dict[str, Any] = self._decoded("POST", path, content=onnx, params=params, headers=headers)
         return version
 
@@ -153,42 +115,42 @@ class Client:
         """Agree to a proposal as it was read, and so make the change; returns it."""
         agreed = {"digest": proposal["digest"], "reason": reason}
         return self._json(
-            "POST", _path("admin", "models", model, "proposals", str(proposal["number"]), "approve"), agreed
+            "POST", path_of("admin", "models", model, "proposals", str(proposal["number"]), "approve"), agreed
         )
 
     def reject(self, model: str, number: int, reason: str) -> dict[str, Any]:
         """Refuse a proposal, for good; returns it."""
-        path = _path("admin", "models", model, "proposals", str(number), "reject")
+        path = path_of("admin", "models", model, "proposals", str(number), "reject")
         return self._json("POST", path, {"reason": reason})
 
     def proposals(self, model: str) -> list[dict[str, Any]]:
         """What is or was proposed, oldest first."""
-        proposed: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "proposals"))
+        proposed: list[dict[str, Any]] = self._decoded("GET", path_of("admin", "models", model, "proposals"))
         return proposed
 
     def proposal(self, model: str, number: int) -> dict[str, Any]:
         """One proposal."""
-        return self._json("GET", _path("admin", "models", model, "proposals", str(number)))
+        return self._json("GET", path_of("admin", "models", model, "proposals", str(number)))
 
     def lift_bar(self, model: str, version: int, reason: str) -> dict[str, Any]:
         """Let a version that was rolled back play again; returns the bar that was."""
         return self._json(
-            "POST", _path("admin", "models", model, "bars", "lift"), {"version": version, "reason": reason}
+            "POST", path_of("admin", "models", model, "bars", "lift"), {"version": version, "reason": reason}
         )
 
     def bars(self, model: str) -> dict[str, Any]:
         """The versions that were rolled back, and until when the rule rests."""
-        return self._json("GET", _path("admin", "models", model, "bars"))
+        return self._json("GET", path_of("admin", "models", model, "bars"))
 
     def lineup(self, model: str, *, at: datetime | None = None, generation: int | None = None) -> dict[str, Any]:
         """Who plays now; or who played at a moment, or in a generation."""
         asked = {"at": None if at is None else at.isoformat(), "generation": generation}
         params = {name: value for name, value in asked.items() if value is not None}
-        return self._json("GET", _path("admin", "models", model, "lineup"), params=params)
+        return self._json("GET", path_of("admin", "models", model, "lineup"), params=params)
 
     def delete_model(self, model: str, reason: str) -> None:
         """Take back the declaration of a model that never had a version."""
-        self._json("DELETE", _path("admin", "models", model), {"reason": reason})
+        self._json("DELETE", path_of("admin", "models", model), {"reason": reason})
 
     def audit(self, model: str | None = None, *, after: int = 0, limit: int = 1_000) -> list[dict[str, Any]]:
         """Lines of the audit, oldest first, from the one after `after`."""
@@ -202,7 +164,7 @@ class Client:
 
     def evidence(self, model: str) -> dict[str, Any]:
         """What is known of the challengers, and what is missing."""
-        return self._json("GET", _path("admin", "models", model, "evidence"))
+        return self._json("GET", path_of("admin", "models", model, "evidence"))
 
     def export(self, model: str, wanted: Wanted) -> Iterator[bytes]:
         """The bytes of a Parquet file of predictions with their outcomes, as they come; `export.written` keeps them.
@@ -211,23 +173,15 @@ class Client:
             ProblemError, Unreachable: refused, or ended in between: what came so far is no whole file.
         """
         said = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
-        path = _path("admin", "models", model, "export")
-        try:
-            with self._http.stream("GET", path, params=said) as response:
-                if response.status_code >= 400:
-                    response.read()
-                    raise _problem(response)
-                yield from response.iter_raw()
-        except httpx.TransportError as error:
-            raise Unreachable(f"{self._http.base_url} ended the export: {error or type(error).__name__}") from None
+        return self._streamed(path_of("admin", "models", model, "export"), said)
 
     def drift(self, model: str) -> dict[str, Any]:
         """How far traffic, scores and outcomes have moved from what the champion was trained on."""
-        return self._json("GET", _path("admin", "models", model, "drift"))
+        return self._json("GET", path_of("admin", "models", model, "drift"))
 
     def decisions(self, model: str) -> list[dict[str, Any]]:
         """Every change of the lineup, oldest first."""
-        decided: list[dict[str, Any]] = self._decoded("GET", _path("admin", "models", model, "decisions"))
+        decided: list[dict[str, Any]] = self._decoded("GET", path_of("admin", "models", model, "decisions"))
         return decided
 
     def keys(self) -> list[dict[str, Any]]:
@@ -241,7 +195,7 @@ class Client:
 
     def revoke_key(self, key_id: str, reason: str) -> dict[str, Any]:
         """Revoke a key, for good; returns it."""
-        return self._json("POST", _path("admin", "keys", key_id, "revoke"), {"reason": reason})
+        return self._json("POST", path_of("admin", "keys", key_id, "revoke"), {"reason": reason})
 
     def clock(self) -> dict[str, Any]:
         """`{"source", "now"}`: whose time it is, and what time; None while the caller's was never set."""
@@ -276,45 +230,4 @@ class Client:
 
     def _change(self, model: str, what: str, body: Mapping[str, Any], generation: int | None) -> dict[str, Any]:
         headers = {} if generation is None else {"if-match": f'"{generation}"'}
-        return self._json("POST", _path("admin", "models", model, what), body, headers=headers)
-
-    def _json(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
-        document: dict[str, Any] = self._decoded(method, path, body, **options)
-        return document
-
-    def _decoded(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        if body is not None:
-            options["content"] = msgspec.json.encode(body)
-            options["headers"] = {"content-type": "application/json", **options.get("headers", {})}
-        response = self._request(method, path, **options)
-        if response.status_code >= 400:
-            raise _problem(response)
-        return self._document(response)
-
-    def _document(self, response: httpx.Response) -> Any:
-        try:
-            return msgspec.json.decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self._not_us(response.request.url.path) from None
-
-    def _not_us(self, path: str) -> Unreachable:
-        return Unreachable(f"what answers at {self._http.base_url} is no Understudy: it does not know {path}")
-
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            return self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise Unreachable(f"nobody answers at {self._http.base_url}: {error or type(error).__name__}") from None
-
-
-def _path(*parts: str) -> str:
-    """A path of these parts, whatever characters they have."""
-    return "/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def _problem(response: httpx.Response) -> ProblemError:
-    try:
-        problem = msgspec.json.decode(response.content, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        problem = {"error": f"HTTP {response.status_code}, without an explanation"}
-    return ProblemError(response.status_code, problem)
+        return self._json("POST", path_of("admin", "models", model, what), body, headers=headers)

@@ -65,7 +65,7 @@ THEIRS = {
     ],
     "click": ["gateway/cli/options.py", "gateway/cli/serve.py"],
     "google": ["registry/inspection.py"],
-    "httpx": ["gateway/client.py", "gateway/in_process.py"],
+    "httpx": ["gateway/http_calls.py", "gateway/in_process.py"],
     "httptools": ["gateway/connection.py"],
     "litestar": ["gateway/app.py", "gateway/routes/*"],
     "msgspec": ["*"],
