@@ -46,7 +46,7 @@ def exported(
 
     Raises:
         UnknownModel, NoChampion: there is nothing to export.
-        InvalidInput: it cannot be said as of when.
+        InvalidInput: it cannot be said as of when, or that time has not come.
         JournalUnavailable, JournalDamaged: what was yielded so far is no whole file.
     """
     import pyarrow.parquet as pq  # 50 MB that only an export needs
@@ -58,6 +58,8 @@ def exported(
         raise NoChampion(name)
     now_us = clock.now_us()
     as_of_us = now_us if wanted.as_of is None else micros(wanted.as_of)
+    if now_us is not None and as_of_us is not None and as_of_us > now_us and not clock.of_caller:
+        raise InvalidInput(f"as_of: expected a time that has come, got {moment(as_of_us).isoformat()}")
     if as_of_us is None:
         raise InvalidInput("as_of: expected a time, as the caller's clock was never set")
     span = Span(

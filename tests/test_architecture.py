@@ -192,7 +192,17 @@ def test_a_gateway_worker_loads_nothing_that_trains_or_unpickles() -> None:
     script = "import gateway.worker, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     modules = {name.partition(".")[0] for name in loaded.split()}
-    assert not modules & {"sklearn", "skl2onnx", "onnx", "scipy", "pandas", "joblib", "cloudpickle", "retrain"}
+    assert not modules & {
+        "sklearn",
+        "skl2onnx",
+        "onnx",
+        "scipy",
+        "pandas",
+        "joblib",
+        "cloudpickle",
+        "pyarrow",
+        "retrain",
+    }
 
 
 def test_the_command_line_answers_without_loading_a_server() -> None:

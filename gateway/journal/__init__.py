@@ -4,6 +4,8 @@
     <store>/predictions/<writer>.lock              locked while that process lives
     <store>/journal.db                             written by several               ledger
 
+`join` finds the outcome of a row, `sets` those of many rows at once, and `table` reads all of it as Arrow batches.
+
 Each part opens what it needs: a gateway worker a writer, a reader and a ledger; the shadow and retrain workers a
 reader and a ledger. No transaction spans files, and none has to.
 """

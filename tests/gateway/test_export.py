@@ -181,5 +181,7 @@ def test_a_server_sends_what_the_store_holds(server: Running, models: Mapping[st
     unknown = CliRunner().invoke(main, ["export", "nobody", "-o", str(tmp_path / "c.parquet"), *by_url])
     assert unknown.exit_code == 1
     assert "nobody" in unknown.stderr
+    future = server.http.get("/admin/models/exported/export", params={"as_of": "2999-01-01T00:00:00Z"})
+    assert (future.status_code, "a time that has come" in future.json()["error"]) == (422, True)
     wrong = server.http.get("/admin/models/exported/export", params={"since": "yesterday"})
     assert (wrong.status_code, "since: expected a time" in wrong.json()["error"]) == (422, True)

@@ -97,8 +97,13 @@ def _written_by(revision: str) -> str:
                 f"INSERT INTO lineup VALUES ('loans', {generation}, {champion}, '[]', NULL, {moment})"
             )
             connection.exec_driver_sql(
-                f"INSERT INTO decision VALUES ('loans', {generation}, '{kind}', {version}, {generation - 1}, 'me', '', "
-                f"{moment}, NULL, NULL)"
+                "INSERT INTO decision (model, to_generation, kind, version, from_generation, principal, reason, at) "
+                f"VALUES ('loans', {generation}, '{kind}', {version}, {generation - 1}, 'me', '', "
+                f"{moment})"
+            )
+        if revision >= "0003":  # before it there were no bars: the revision makes them of the rollbacks
+            connection.exec_driver_sql(
+                f"INSERT INTO bar (model, version, generation, at) VALUES ('loans', 2, 4, {moment})"
             )
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
