@@ -6,7 +6,7 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint unit chaos soak bench bench-peers docs clean
+.PHONY: demo test lint unit chaos soak bench bench-evidence bench-peers docs clean
 
 demo: $(READY)   ## the whole story on half a year of real departures
 	$(BIN)/understudy demo $(DEMO_ARGS)
@@ -34,6 +34,10 @@ bench: $(READY)  ## figures of speed, memory and start beside FastAPI (and peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench $(BENCH_ARGS)
 	$(BIN)/python -m bench.overload
+	$(BIN)/python -m bench.readme README.md
+
+bench-evidence: $(READY)  ## how often it promotes what is no better, and how soon what is; an hour (EVIDENCE_ARGS=--quick: a minute)
+	$(BIN)/python -m bench.evidence $(or $(EVIDENCE_ARGS),--long)
 	$(BIN)/python -m bench.readme README.md
 
 bench-peers:     ## other model servers, each in an environment of its own under .bench-peers

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results")
-PARTS = ("figures", "drift", "overload", "chaos", "soak")
+PARTS = ("figures", "evidence", "drift", "overload", "chaos", "soak")
 """Files of results, and the names in the markers."""
 
 

@@ -1,0 +1,94 @@
+"""`python -m bench.evidence [--quick|--long] [PART ...]`: measure, and write results/evidence.{json,md}.
+
+Every part is written when it is done, so that an interrupted run goes on where it was; a part that is named is measured
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from bench.evidence import day_streams, delays, equal_streams, gain_streams, replays
+from bench.evidence.effort import LONG, QUICK, SEED, Effort
+from bench.evidence.table import Line, markdown
+
+RESULTS = Path(__file__).parents[1] / "results"
+PARTS: dict[str, Callable[[Effort], Iterator[Line]]] = {
+    "false-promotion": equal_streams.false_promotions,
+    "to-a-million": equal_streams.long_streams,
+    "days": day_streams.false_promotions,
+    "days-control": day_streams.outcomes_alone,
+    "days-waits": day_streams.waits,
+    "detection": gain_streams.detections,
+    "replay": replays.replayed,
+    "replay-control": replays.counted_again,
+    "delays": delays.label_delays,
+}
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A part that is done."""
+
+    lines: list[Line]
+    seconds: float
+    at: str
+    effort: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0; 1 if a limit was exceeded."""
+    options = _options(arguments)
+    effort = msgspec.structs.replace(LONG if options.long else QUICK, folder=options.data)
+    stored = RESULTS / "evidence.json"
+    done = _stored(stored) if options.long else {}
+    for name in options.parts or [part for part in PARTS if part not in done]:
+        start = time.monotonic()
+        lines = []
+        for line in PARTS[name](effort):
+            print(markdown([line]).splitlines()[-1], flush=True)
+            lines.append(line)
+        today = datetime.now(UTC).strftime("%Y-%m-%d")
+        done[name] = Measured(lines, round(time.monotonic() - start, 1), today, effort.name)
+        if options.long:
+            stored.write_bytes(msgspec.json.format(msgspec.json.encode(done), indent=1) + b"\n")
+            (RESULTS / "evidence.md").write_text(report(done))
+    return int(any(line.holds is False for part in done.values() for line in part.lines))
+
+
+def report(done: dict[str, Measured]) -> str:
+    """The table that README includes."""
+    ordered = [done[name] for name in PARTS if name in done]
+    seconds = sum(part.seconds for part in ordered)
+    intro = f"Measured {max(part.at for part in ordered)}, seed {SEED}, {seconds / 60:.0f} minutes of one core."
+    return f"{intro}\n\n{markdown([line for part in ordered for line in part.lines])}"
+
+
+def _stored(path: Path) -> dict[str, Measured]:
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Measured]) if path.is_file() else {}
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.evidence", description=__doc__)
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument(
+        "--quick", action="store_true", help="a minute or two, to see that it works; writes nothing [default]"
+    )
+    effort.add_argument("--long", action="store_true", help="what is published")
+    parser.add_argument("--data", type=Path, help="folder with elec2.csv.gz, for the days that are drawn from it")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Sums of a stream at every look, and the first look at which condition one holds.
+
+Growth a row and bet is computed once a pool; a stream is a list of row numbers, and its sums are gathered. The
+decision is the product's `log_mixture`: since shares add to 1 it never exceeds its best bet, so looks at which no bet
+has reached the threshold are left out, and only those.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.evidence.pools import Floats, Pool
+from retrain.evidence import Rule, judge, sums_of
+from retrain.evidence.eprocess import SMALLEST_FACTOR, log_mixture
+
+Rows = NDArray[np.int64]
+
+AT_A_TIME = 10_000
+"""Rows gathered at once: what they take stays in the processor's cache."""
+
+
+class Table(msgspec.Struct, frozen=True, eq=False):
+    """What a stream gathers: of each row of a pool the growth under each bet of `rule`, then its outcome."""
+
+    pool: Pool
+    rule: Rule
+    columns: Floats
+    """(rows, bets + 1)"""
+
+
+class Looks(msgspec.Struct, frozen=True, eq=False):
+    """A stream at each of its looks: `growth` (looks, bets) and `n_positive` so far, and B, the largest gap so far."""
+
+    growth: Floats
+    n_positive: Floats
+    gap: Floats
+    n_at_a_look: int
+
+
+def table(pool: Pool, informed_bet: float | None = None) -> Table:
+    """The table of a pool under its rule, with three bets around an informed one if there is one."""
+    rule = msgspec.structs.replace(pool.rule, informed_bet=informed_bet)
+    bets = np.array(rule.grid(2).bets)
+    change = (pool.losses.difference - rule.delta)[:, np.newaxis] * bets
+    growth = np.log1p(np.maximum(change, SMALLEST_FACTOR - 1.0))
+    return Table(pool, rule, np.column_stack([growth, pool.losses.label]))
+
+
+def drawn(made: Table, rng: np.random.Generator, n_outcomes: int) -> Rows:
+    """A stream: row numbers, with replacement."""
+    return rng.integers(0, len(made.columns), n_outcomes)
+
+
+def looks(made: Table, stream: Rows, n_at_a_look: int) -> Looks:
+    """The stream's sums after every `n_at_a_look` outcomes; what is left at its end is not looked at."""
+    n_looks = len(stream) // n_at_a_look
+    step = max(1, AT_A_TIME // n_at_a_look)
+    sums = np.empty((n_looks, made.columns.shape[1]))
+    for first in range(0, n_looks, step):
+        rows = stream[first * n_at_a_look : min(n_looks, first + step) * n_at_a_look]
+        sums[first : first + step] = made.columns[rows].reshape(-1, n_at_a_look, sums.shape[1]).sum(axis=1)
+    sums = np.cumsum(sums, axis=0)
+    gap = made.pool.losses.gap[stream[: n_looks * n_at_a_look]].reshape(n_looks, n_at_a_look).max(axis=1)
+    return Looks(sums[:, :-1], sums[:, -1], np.maximum.accumulate(gap), n_at_a_look)
+
+
+def first_promotion(seen: Looks, rule: Rule, min_minority: int = 0) -> int | None:
+    """Outcomes at the first look at which condition one holds, and as many of the rarer class were seen, or None.
+
+    `rule` may be without the informed bet of the table: the bets it has are the first of those.
+    """
+    grid = rule.grid(2)
+    growth = seen.growth[:, : len(grid.bets)]
+    for look in np.flatnonzero((growth.max(axis=1) >= rule.log_e_threshold) & (seen.n_positive >= min_minority)):
+        if log_mixture(growth[look].tolist(), grid, seen.gap[look] + rule.delta) >= rule.log_e_threshold:
+            return int((look + 1) * seen.n_at_a_look)
+    return None
+
+
+def check(made: Table, stream: Rows, n_at_a_look: int) -> None:
+    """See that the last look says what `judge` says over `sums_of` the same rows, one bucket a look.
+
+    Raises:
+        AssertionError: it does not, to 1e-9.
+    """
+    n_looks = len(stream) // n_at_a_look
+    rows = made.pool.pairs.rows(stream[: n_looks * n_at_a_look])
+    rows = msgspec.structs.replace(rows, bucket=np.arange(len(rows)) // n_at_a_look)
+    evidence = judge([sums_of(bucket, made.rule) for bucket in rows.by_bucket()], made.rule)
+    seen = looks(made, stream, n_at_a_look)
+    log_e = log_mixture(seen.growth[-1].tolist(), made.rule.grid(2), seen.gap[-1] + made.rule.delta)
+    assert math.isclose(log_e, evidence.log_e, rel_tol=1e-9, abs_tol=1e-9), f"{log_e} here, {evidence.log_e} by judge"
+    assert evidence.n_minority == min(seen.n_positive[-1], len(rows) - seen.n_positive[-1])
