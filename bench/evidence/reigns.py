@@ -1,8 +1,8 @@
 """Whole reigns on days that share shocks: both conditions of the shipped rule, looked at every day.
 
 Costly conditions are asked last. The total against single days bounds the total against windows (`DayWindows.log_e`
-takes the lesser), so only days on which it is large enough are judged by windows; and growth over single outcomes is
-computed, row by row by the product's own `log_growth`, only where windows hold.
+takes the lesser), so only days on which it is large enough are judged by windows; and the sums of single outcomes are
+made, by the product's own `sums_of_bets`, only where windows hold.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from bench.evidence.paths import Rows
 from bench.evidence.pools import Floats, Pool
 from retrain.evidence import BucketSums, Rule
+from retrain.evidence.bets import Bets
+from retrain.evidence.cohorts import sums_of_bets
 from retrain.evidence.confseq import RHO_DAYS, DayWindows, log_e_one_sided, windows_of
-from retrain.evidence.eprocess import log_growth, log_mixture
+from retrain.evidence.eprocess import log_mixture
 
 Claim = Literal["better", "worse"]
 
@@ -41,39 +44,23 @@ class Reign(msgspec.Struct, frozen=True, eq=False):
         sums: Floats = self.pool.losses.difference[self.rows].sum(axis=1) + a_day * self.shock
         return sums - a_day * self.rule.delta if claim == "better" else -sums
 
-    def sums_of_day(self, day: int, claim: Claim) -> tuple[tuple[float, ...], float, int]:
-        """Growth of every bet on this claim over the day's rows, their largest gap, and their outcomes of class 1."""
+    def sums_of_day(self, day: int) -> BucketSums:
+        """What the product keeps of a day. A shock against the challenger widens its gap as much."""
         rows, shock, losses = self.rows[day], float(self.shock[day]), self.pool.losses
-        bets = self.rule.grid(2).bets
-        d = losses.difference[rows] + shock
-        if claim == "better":
-            growth = log_growth(d, bets, self.rule.delta)
-            gap = float(losses.gap[rows].max()) + max(0.0, -shock)
-        else:
-            growth = log_growth(-d, bets, 0.0)
-            gap = float(losses.gap_reverse[rows].max()) + max(0.0, shock)
-        return growth, gap, int(losses.label[rows].sum())
-
-    def buckets(self) -> Iterator[BucketSums]:
-        """What the product would keep of each day."""
-        for day, rows in enumerate(self.rows):
-            d = self.pool.losses.difference[rows] + self.shock[day]
-            growth, gap, n_positive = self.sums_of_day(day, "better")
-            growth_reverse, gap_reverse, _ = self.sums_of_day(day, "worse")
-            yield BucketSums(
-                bucket=day,
-                n_due=len(d),
-                n=len(d),
-                n_failed=0,
-                class_counts=(len(d) - n_positive, n_positive),
-                sum_d=float(d.sum()),
-                sum_d2=float(d @ d),
-                sum_champion_loss=float(self.pool.losses.champion[rows].sum()),
-                gap=gap,
-                gap_reverse=gap_reverse,
-                log_growth=growth,
-                log_growth_reverse=growth_reverse,
-            )
+        n_positive = int(losses.label[rows].sum())
+        bets = Bets(
+            difference=losses.difference[rows] + shock,
+            gap=losses.gap[rows] + max(0.0, -shock),
+            gap_reverse=losses.gap_reverse[rows] + max(0.0, shock),
+            champion_loss=losses.champion[rows],
+            n_due=len(rows),
+            n=len(rows),
+            n_failed=0,
+            class_counts=(len(rows) - n_positive, n_positive),
+            weight=np.ones(len(rows)),
+            scored=None,
+        )
+        return BucketSums(bucket=day, **asdict(sums_of_bets(bets, self.rule)))
 
 
 def reign(pool: Pool, rule: Rule, shock: Floats, a_day: int, rng: np.random.Generator) -> Reign:
@@ -102,19 +89,14 @@ def firsts(
     judged = list(_judged_days(lived, claim, log_e_needed, min_effective_days))
     windows = tuple(next((day for day, log_e in judged if log_e >= needed), None) for needed in log_e_needed)
     both: list[int | None] = [None] * len(log_e_needed)
-    growth, gap, n_positive, n_days = np.zeros(len(lived.rule.grid(2).bets)), 0.0, 0, 0
+    so_far = _Single(lived, claim)
     for day, log_e_windows in judged:
-        while n_days < day:
-            grown, largest, positive = lived.sums_of_day(n_days, claim)
-            growth, gap, n_positive, n_days = growth + grown, max(gap, largest), n_positive + positive, n_days + 1
-        if n_positive < min_minority or day * lived.rows.shape[1] < min_outcomes:
+        log_e = min(log_e_windows, so_far.log_e(day))
+        if so_far.n_positive < min_minority or day * lived.rows.shape[1] < min_outcomes:
             continue
-        margin = lived.rule.delta if claim == "better" else 0.0
-        log_e = min(log_e_windows, log_mixture(growth.tolist(), lived.rule.grid(2), gap + margin))
-        both = [
-            day if first is None and log_e >= needed else first
-            for first, needed in zip(both, log_e_needed, strict=True)
-        ]
+        for at, needed in enumerate(log_e_needed):
+            if both[at] is None and log_e >= needed:
+                both[at] = day
         if None not in both:
             break
     return Firsts(windows, tuple(both))
@@ -122,14 +104,30 @@ def firsts(
 
 def first_by_outcomes_alone(lived: Reign, claim: Claim, log_e_needed: float) -> int | None:
     """When condition one alone would have made the claim: what days that share shocks do to it."""
-    growth, gap = np.zeros(len(lived.rule.grid(2).bets)), 0.0
-    margin = lived.rule.delta if claim == "better" else 0.0
-    for day in range(len(lived.shock)):
-        grown, largest, _ = lived.sums_of_day(day, claim)
-        growth, gap = growth + grown, max(gap, largest)
-        if log_mixture(growth.tolist(), lived.rule.grid(2), gap + margin) >= log_e_needed:
-            return day + 1
-    return None
+    so_far = _Single(lived, claim)
+    return next((day for day in range(1, len(lived.shock) + 1) if so_far.log_e(day) >= log_e_needed), None)
+
+
+class _Single:
+    """Ln E over single outcomes of a growing number of days."""
+
+    def __init__(self, lived: Reign, claim: Claim) -> None:
+        self.lived, self.claim = lived, claim
+        self.grid = lived.rule.grid(2)
+        self.n_days = self.n_positive = 0
+        self.growth, self.gap = np.zeros(len(self.grid.bets)), 0.0
+
+    def log_e(self, n_days: int) -> float:
+        """After that many days, not fewer than when asked before."""
+        while self.n_days < n_days:
+            day = self.lived.sums_of_day(self.n_days)
+            is_better = self.claim == "better"
+            self.growth += day.log_growth if is_better else day.log_growth_reverse
+            self.gap = max(self.gap, day.gap if is_better else day.gap_reverse)
+            self.n_positive += day.class_counts[1]
+            self.n_days += 1
+        margin = self.lived.rule.delta if self.claim == "better" else 0.0
+        return log_mixture(self.growth.tolist(), self.grid, self.gap + margin)
 
 
 def _judged_days(

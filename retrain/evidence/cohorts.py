@@ -132,7 +132,7 @@ def sums_of(pairs: Pairs, rule: Rule, serving: Serving | None = None) -> BucketS
     scored = bets.scored if not is_weighted(pairs, rule) else None
     return BucketSums(
         bucket=int(pairs.bucket[0]),
-        **asdict(_sums_of_bets(bets, rule)),
+        **asdict(sums_of_bets(bets, rule)),
         segments=_by_name("segment", pairs, rule),
         sources=_by_name("source", pairs, rule),
         scores=score_counts(scored) if scored is not None else None,
@@ -141,7 +141,8 @@ def sums_of(pairs: Pairs, rule: Rule, serving: Serving | None = None) -> BucketS
     )
 
 
-def _sums_of_bets(bets: Bets, rule: Rule) -> Sums:
+def sums_of_bets(bets: Bets, rule: Rule) -> Sums:
+    """The sums of bets of one bucket."""
     grid = rule.grid(len(bets.class_counts)).bets
     return Sums(
         n_due=bets.n_due,
@@ -172,7 +173,7 @@ def _by_name(column: str, pairs: Pairs, rule: Rule) -> dict[str, Sums]:
     if len(distinct) > MOST_NAMES:
         raise TooManyNames(column, MOST_NAMES, len(distinct))
     n_classes = n_classes_of(pairs, rule)
-    return {str(name): _sums_of_bets(bets_of(pairs.rows(names == name), rule, n_classes), rule) for name in distinct}
+    return {str(name): sums_of_bets(bets_of(pairs.rows(names == name), rule, n_classes), rule) for name in distinct}
 
 
 def _calibration(scored: Scored, rule: Rule) -> Calibration:
