@@ -18,12 +18,12 @@ N_ROUNDS = 5
 def main() -> None:
     """Print one line a measurement: the best of some rounds, in processor time of this process."""
     rule, pairs = Rule(base_rate=0.1, informed_bet=0.5), logged_pairs()
-    difference, bets = paired_losses(pairs, rule).difference, rule.grid(2).bets
+    losses, bets = paired_losses(pairs, rule), rule.grid.bets
     day = sums_of(pairs.rows(slice(0, N_ROWS // N_DAYS)), rule)
     reign = [msgspec.structs.replace(day, bucket=number) for number in range(N_DAYS)]
     of_rows = [getattr(day, name) for name in Sums.__struct_fields__]
 
-    growth_s = best_s(lambda: log_growth(difference, bets, 0.001))
+    growth_s = best_s(lambda: log_growth(losses.difference, bets, 0.001, losses.gap))
     print(f"{N_ROWS / growth_s / 1e6:.1f} M updates of {len(bets)} bets a second and core")
     whole_s = best_s(lambda: sums_of(pairs, rule))
     print(f"{N_ROWS / whole_s / 1e6:.1f} M outcomes a second and core from scores to all sums of a bucket, both ways")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,12 +22,17 @@ from bench.evidence.table import Line, markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS: dict[str, Callable[[Effort], Iterator[Line]]] = {
-    "false-promotion": equal_streams.false_promotions,
+    **{
+        f"false-promotion-{name}": partial(equal_streams.false_promotions, name=name)
+        for name in equal_streams.PROCESSES
+    },
+    "surely-wrong": equal_streams.surely_wrong,
     "to-a-million": equal_streams.long_streams,
     "days": day_streams.false_promotions,
     "days-control": day_streams.outcomes_alone,
     "days-waits": day_streams.waits,
     "detection": gain_streams.detections,
+    "detection-brier": gain_streams.brier_detections,
     "replay": replays.replayed,
     "replay-control": replays.counted_again,
     "delays": delays.label_delays,

@@ -11,7 +11,7 @@ import numpy as np
 from bench.evidence import pools, reigns, table
 from bench.evidence.days import PROCESSES, Process, bootstrapped
 from bench.evidence.effort import Effort, generator
-from bench.evidence.equal_streams import INFORMED_BET
+from bench.evidence.equal_streams import INFORMED_BETS
 from bench.evidence.pools import Pool
 from bench.evidence.real_days import ELEC2, elec2_days, flight_days
 from bench.evidence.reigns import Firsts, Reign
@@ -57,7 +57,7 @@ def processes(effort: Effort) -> tuple[dict[str, Process], list[str]]:
 def false_promotions(effort: Effort) -> Iterator[Line]:
     """A year of reigns in each cell, the worst cell told; thresholds for one slot and for two."""
     pool = pools.equal("aa_ll")
-    rule = msgspec.structs.replace(pool.rule, informed_bet=INFORMED_BET)
+    rule = msgspec.structs.replace(pool.rule, informed_bet=INFORMED_BETS["log_loss"])
     for name, process in processes(effort)[0].items():
         cells = [_cell(name, process, pool, rule, cell, effort.n_day_streams) for cell in CELLS]
         for at, threshold in enumerate(THRESHOLDS):

@@ -26,6 +26,7 @@ BASE_RATE = 0.02
 N_ROWS = 1 << 19
 LOG_LOSS = Rule(task="binary", base_rate=BASE_RATE)
 """Clipped at a twentieth of the base rate, no margin: equal versions stand on the very edge of the claim."""
+BRIER = Rule(task="binary", loss="brier", base_rate=BASE_RATE)
 UNCLIPPED = Rule(task="binary", base_rate=BASE_RATE, clip=1e-6)
 
 
@@ -129,11 +130,30 @@ def _swan(rng: np.random.Generator, rule: Rule) -> Pool:
     return _balanced(with_share, 1.0, 0.0, rule)
 
 
+def _surely_wrong(rng: np.random.Generator, rule: Rule) -> Pool:
+    """Better on almost every row, and on one in ten thousand sure of what is wrong nine times in ten.
+
+    Equal in the long run; but given the answers of a reign the challenger is better until such a row comes.
+    """
+    scored = _scored(rng, explained(0.79), explained(0.86), (explained(0.79) / explained(0.86)) ** 0.5)
+    wrong = np.arange(N_ROWS) < 1e-4 * N_ROWS
+    outcome = np.where(wrong, rng.random(N_ROWS) < 0.9, scored.outcome == 1)
+    champion = np.where(wrong, 0.9, scored.champion)
+
+    def with_share(share: float) -> Pairs:
+        mixed = (1 - share) * scored.champion + share * scored.challenger
+        return Pairs(outcome, champion, np.where(wrong, 1e-6, mixed), scored.bucket)
+
+    return _balanced(with_share, 1.0, 0.0, rule)
+
+
 EQUAL: dict[str, tuple[Callable[[np.random.Generator, Rule], Pool], Rule]] = {
     "aa_ll": (_mirrored, LOG_LOSS),
+    "aa_br": (_mirrored, BRIER),
     "skew15": (_skewed, LOG_LOSS),
     "swan": (_swan, UNCLIPPED),
     "swan_ll": (_swan, LOG_LOSS),
+    "surely_wrong": (_surely_wrong, LOG_LOSS),
 }
 
 

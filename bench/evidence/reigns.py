@@ -52,6 +52,7 @@ class Reign(msgspec.Struct, frozen=True, eq=False):
             difference=losses.difference[rows] + shock,
             gap=losses.gap[rows] + max(0.0, -shock),
             gap_reverse=losses.gap_reverse[rows] + max(0.0, shock),
+            pay_premiums=True,
             champion_loss=losses.champion[rows],
             n_due=len(rows),
             n=len(rows),
@@ -113,21 +114,18 @@ class _Single:
 
     def __init__(self, lived: Reign, claim: Claim) -> None:
         self.lived, self.claim = lived, claim
-        self.grid = lived.rule.grid(2)
+        self.grid = lived.rule.grid
         self.n_days = self.n_positive = 0
-        self.growth, self.gap = np.zeros(len(self.grid.bets)), 0.0
+        self.growth = np.zeros(len(self.grid.bets))
 
     def log_e(self, n_days: int) -> float:
         """After that many days, not fewer than when asked before."""
         while self.n_days < n_days:
             day = self.lived.sums_of_day(self.n_days)
-            is_better = self.claim == "better"
-            self.growth += day.log_growth if is_better else day.log_growth_reverse
-            self.gap = max(self.gap, day.gap if is_better else day.gap_reverse)
+            self.growth += day.log_growth if self.claim == "better" else day.log_growth_reverse
             self.n_positive += day.class_counts[1]
             self.n_days += 1
-        margin = self.lived.rule.delta if self.claim == "better" else 0.0
-        return log_mixture(self.growth.tolist(), self.grid, self.gap + margin)
+        return log_mixture(self.growth.tolist(), self.grid)
 
 
 def _judged_days(

@@ -36,6 +36,8 @@ class Bets(msgspec.Struct, frozen=True, eq=False):
     """One entry a bet, of one bucket: a matured row, or all rows of one entity; with weights any row that was due.
 
     `difference`, `gap`, `gap_reverse`, `champion_loss`: in units of loss, weighted.
+    `pay_premiums`: a row whose gap could ruin a bet pays for it (see `eprocess`). Not where the gap itself is drawn:
+    with a weight it depends on whether the outcome was seen, and of a recommendation on the item that was shown.
     `n_due`: rows or entities that were due; `n`: those of which an outcome is known; `n_failed`: of these, the ones
     that the challenger failed on; `class_counts`: of these, how many had an outcome of each class.
     `weight`: of each known row or entity, what it stands for; importance weights for recommendations.
@@ -46,6 +48,7 @@ class Bets(msgspec.Struct, frozen=True, eq=False):
     difference: Floats
     gap: Floats
     gap_reverse: Floats
+    pay_premiums: bool
     champion_loss: Floats
     n_due: int
     n: int
@@ -90,6 +93,7 @@ def bets_of(pairs: Pairs, rule: Rule, n_classes: int) -> Bets:
         difference=difference,
         gap=gap,
         gap_reverse=gap_reverse,
+        pay_premiums=pairs.weight is None and rule.measured_by != "reward",
         champion_loss=champion_loss,
         n_due=due.n,
         n=matured.n,

@@ -55,7 +55,9 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     """The same where no outcome arrived."""
     gap: float
     """B: the largest loss against the champion that the answers made possible on one row."""
-    gap_reverse: float
+    largest_unpaid: float
+    """The same, with δ, over bets that paid no premium for it (see `eprocess`): all or none of a reign's."""
+    largest_unpaid_reverse: float
     log_growth: tuple[float, ...]
     """For each bet λ, Σ ln(1 + λ(d - δ))."""
     log_growth_reverse: tuple[float, ...]
@@ -143,7 +145,7 @@ def sums_of(pairs: Pairs, rule: Rule, serving: Serving | None = None) -> BucketS
 
 def sums_of_bets(bets: Bets, rule: Rule) -> Sums:
     """The sums of bets of one bucket."""
-    grid = rule.grid(len(bets.class_counts)).bets
+    grid = rule.grid.bets
     return Sums(
         n_due=bets.n_due,
         n=bets.n,
@@ -158,9 +160,10 @@ def sums_of_bets(bets: Bets, rule: Rule) -> Sums:
         at_stake=bets.at_stake,
         at_stake_unseen=bets.at_stake_unseen,
         gap=float(bets.gap.max(initial=0.0)),
-        gap_reverse=float(bets.gap_reverse.max(initial=0.0)),
-        log_growth=log_growth(bets.difference, grid, rule.delta),
-        log_growth_reverse=log_growth(-bets.difference, grid, 0.0),
+        largest_unpaid=0.0 if bets.pay_premiums else float(bets.gap.max(initial=0.0)) + rule.delta,
+        largest_unpaid_reverse=0.0 if bets.pay_premiums else float(bets.gap_reverse.max(initial=0.0)),
+        log_growth=log_growth(bets.difference, grid, rule.delta, bets.gap if bets.pay_premiums else None),
+        log_growth_reverse=log_growth(-bets.difference, grid, 0.0, bets.gap_reverse if bets.pay_premiums else None),
     )
 
 
@@ -209,7 +212,8 @@ def added(sums: Sequence[Sums]) -> Sums:
         at_stake=math.fsum(each.at_stake for each in sums),
         at_stake_unseen=math.fsum(each.at_stake_unseen for each in sums),
         gap=max(each.gap for each in sums),
-        gap_reverse=max(each.gap_reverse for each in sums),
+        largest_unpaid=max(each.largest_unpaid for each in sums),
+        largest_unpaid_reverse=max(each.largest_unpaid_reverse for each in sums),
         log_growth=tuple(map(math.fsum, zip(*(each.log_growth for each in sums), strict=True))),
         log_growth_reverse=tuple(map(math.fsum, zip(*(each.log_growth_reverse for each in sums), strict=True))),
     )

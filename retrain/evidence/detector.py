@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from retrain.evidence.cohorts import BucketSums, total_of
-from retrain.evidence.eprocess import ALIVE_BELOW, LOG_OF_NOTHING, Grid
+from retrain.evidence.eprocess import LOG_OF_NOTHING, MOST_AT_RISK, Grid
 from retrain.evidence.rule import Rule
 
 BUCKETS_BETWEEN_ALARMS = 1095.0
@@ -44,8 +44,8 @@ def detect(sums: Sequence[BucketSums], rule: Rule, buckets_between_alarms: float
     ]
     if not buckets:
         return Detector(0, LOG_OF_NOTHING, 0.0, alarm=False)
-    grid = rule.grid(len(buckets[0].class_counts))
-    gaps = accumulate((each.gap for each in buckets), max)
+    grid = rule.grid
+    gaps = accumulate((each.largest_unpaid for each in buckets), max)
     course = detector_course([each.log_growth for each in buckets], list(gaps), grid)
     threshold = math.log(buckets_between_alarms)
     return Detector(len(course), *course[-1], alarm=any(log_sr >= threshold for log_sr, _ in course))
@@ -63,7 +63,7 @@ def detector_course(
     log_sr, log_cusum = np.full(len(bets), -np.inf), np.zeros(len(bets))
     course = []
     for log_factor, gap in zip(growth, largest_loss, strict=True):
-        factor = np.where(bets * gap < ALIVE_BELOW, log_factor, -np.inf)
+        factor = np.where(bets * gap < MOST_AT_RISK, log_factor, -np.inf)
         log_sr = np.logaddexp(log_sr, 0.0) + factor
         log_cusum = np.maximum(log_cusum, 0.0) + factor
         course.append((_log_sum(log_share + log_sr), _log_sum(log_share + log_cusum)))

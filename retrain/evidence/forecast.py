@@ -57,7 +57,7 @@ def _by_bets(total: Sums, grid: Grid, rule: Rule, shift: float) -> float | None:
 
     def is_enough(n_bets: int) -> bool:
         growth = [rate * n_bets for rate in rates]
-        return log_mixture(growth, grid, total.gap + rule.delta) >= rule.log_e_threshold
+        return log_mixture(growth, grid, total.largest_unpaid) >= rule.log_e_threshold
 
     n_bets = _first(is_enough, 1, MOST_DAYS * total.n_bets)
     return None if n_bets is None else n_bets * total.n / total.n_bets

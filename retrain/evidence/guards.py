@@ -46,7 +46,7 @@ def evidence(log_e: float, total: Sums, rule: Rule) -> Condition:
         return Condition("evidence", is_normal and log_e >= needed, detail)
     if log_e == LOG_OF_NOTHING:
         detail = (
-            f"no bet survives a row where the challenger could lose {total.gap:.3g} more than the champion: "
+            f"no bet survives a row where the challenger could lose {total.largest_unpaid:.3g} more than the champion: "
             f"ln E of {needed:.2f} is out of reach on this scale"
         )
     else:

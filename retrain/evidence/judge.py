@@ -101,11 +101,11 @@ def judge(
     difference = windows_of([day.sum_d for day in days])
     loss = difference.reversed()
 
-    grid = rule.grid(len(total.class_counts))
-    log_e = log_mixture(total.log_growth, grid, total.gap + rule.delta)
+    grid = rule.grid
+    log_e = log_mixture(total.log_growth, grid, total.largest_unpaid)
     if rule.fast:
         log_e = log_e_of_outcomes(total.n_bets, total.sum_d, total.sum_d2, rule.delta)
-    log_e_inferior = log_mixture(total.log_growth_reverse, grid, total.gap_reverse)
+    log_e_inferior = log_mixture(total.log_growth_reverse, grid, total.largest_unpaid_reverse)
 
     mean = total.sum_d / total.n_bets if total.n_bets else 0.0
     champion_loss = total.sum_champion_loss / total.n_bets if total.n_bets else 0.0
@@ -237,7 +237,7 @@ def _is_clearly_worse(loss: DayWindows, rule: Rule) -> bool:
 def _nothing(sums: Sequence[BucketSums], rule: Rule) -> BucketSums:
     """The sums of no rows, shaped like the others: a reign begins with it."""
     n_classes = len(sums[0].class_counts) if sums else (2 if rule.task in ("binary", "multiclass") else 0)
-    no_growth = (0.0,) * len(rule.grid(n_classes).bets)
+    no_growth = (0.0,) * len(rule.grid.bets)
     return BucketSums(
         bucket=min((each.bucket for each in sums), default=0),
         n_due=0,
@@ -253,7 +253,8 @@ def _nothing(sums: Sequence[BucketSums], rule: Rule) -> BucketSums:
         at_stake=0.0,
         at_stake_unseen=0.0,
         gap=0.0,
-        gap_reverse=0.0,
+        largest_unpaid=0.0,
+        largest_unpaid_reverse=0.0,
         log_growth=no_growth,
         log_growth_reverse=no_growth,
     )

@@ -71,7 +71,7 @@ def judge_probation(
         )  # fmt: skip
     total, days = total_of(sums), days_of(sums, rule.buckets_per_day)
     windows = windows_of([day.sum_d for day in days])
-    log_e = log_mixture(total.log_growth, rule.grid(len(total.class_counts)), total.gap)
+    log_e = log_mixture(total.log_growth, rule.grid, total.largest_unpaid)
     needed = math.log(1.0 / rule.alpha)
     by_outcomes = log_e >= needed and windows.log_e >= needed and windows.n_effective >= rule.min_effective_days_worse
     served_worse = [] if total.serving is None else [

@@ -7,7 +7,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec.structs import force_setattr
 
-from retrain.evidence.eprocess import Grid, equal_grid, generic_grid, informed_grid
+from retrain.evidence.eprocess import Grid, equal_grid, generic_grid, informed_grid, log_loss_grid
 from retrain.evidence.errors import InvalidRule
 
 Task = Literal["binary", "multiclass", "regression", "recommendation"]
@@ -68,7 +68,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     scale: float | None = None
     """The size of a typical outcome (regression) or amount (cost). None: 1, they are scaled already."""
     bets: tuple[float, ...] | None = None
-    """The bets λ, with equal shares. None: the generic eleven, and three more when `informed_bet` is given."""
+    """The bets λ, with equal shares. None: the generic ones of the loss, and three more beside an `informed_bet`."""
     informed_bet: float | None = None
     """The bet that was best on an earlier backtest (`eprocess.informed_bet`)."""
     fast: bool = False
@@ -209,19 +209,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             return self.clip
         return max(SMALLEST_CLIP, min(self.class_rates(n_classes)) / 20.0)
 
-    def grid(self, n_classes: int) -> Grid:
-        """The bets and their shares; the generic ones reach as far as the nominal bound of one difference allows."""
+    @property
+    def grid(self) -> Grid:
+        """The bets and their shares."""
         if self.bets is not None:
             return equal_grid(self.bets)
         match self.measured_by:
             case "log_loss":
-                epsilon = self.epsilon(n_classes)
-                bound = math.log((1.0 - epsilon) / epsilon)
+                generic = log_loss_grid()
             case "brier" | "cost" | "absolute_error" | "pinball" | "reward":
-                bound = 1.0
+                generic = generic_grid(bound=1.0)
             case _:
                 assert_never(self.measured_by)
-        return generic_grid(bound) if self.informed_bet is None else informed_grid(bound, self.informed_bet)
+        return generic if self.informed_bet is None else informed_grid(generic, self.informed_bet)
 
 
 _TINY = math.ulp(0.0)

@@ -130,7 +130,7 @@ def _without(name: str, days: Sequence[BucketSums], total: BucketSums, rule: Rul
             f"'{name}' reports most outcomes, and the others speak against the challenger: their mean difference is "
             f"{rest.sum_d / max(1, rest.n_bets):+.3g}, ln E' {log_e_inferior:.2f}"
         )
-    log_e = log_mixture(rest.log_growth, rule.grid(len(rest.class_counts)), rest.gap + rule.delta)
+    log_e = log_mixture(rest.log_growth, rule.grid, rest.largest_unpaid)
     windows = windows_of(
         [
             sum(part.sum_d - part.n_bets * rule.delta for other, part in day.sources.items() if other != name)
@@ -149,7 +149,7 @@ def _without(name: str, days: Sequence[BucketSums], total: BucketSums, rule: Rul
 
 def log_e_inferior_of(sums: Sums, rule: Rule) -> float:
     """The log of E' of these rows: the challenger is worse."""
-    return log_mixture(sums.log_growth_reverse, rule.grid(len(sums.class_counts)), sums.gap_reverse)
+    return log_mixture(sums.log_growth_reverse, rule.grid, sums.largest_unpaid_reverse)
 
 
 def _log_odds(rule: Rule) -> float:

@@ -62,8 +62,8 @@ def test_fast_sums_say_what_the_product_says_and_wrong_ones_are_found(made: Tabl
 def test_no_look_that_could_decide_is_left_out(made: Table) -> None:
     for seed in range(5):
         seen = paths.looks(made, paths.drawn(made, np.random.default_rng(seed), 12_000), 100)
-        grid = made.rule.grid(2)
-        log_e = [log_mixture(row.tolist(), grid, gap) for row, gap in zip(seen.growth, seen.gap, strict=True)]
+        grid = made.rule.grid
+        log_e = [log_mixture(row.tolist(), grid) for row in seen.growth]
         passed = [100 * (look + 1) for look, value in enumerate(log_e) if value >= math.log(20)]
         assert paths.first_promotion(seen, made.rule) == (passed[0] if passed else None)
 

@@ -78,11 +78,11 @@ def test_shards_that_keep_entities_whole_add_up(seed: int, n: int) -> None:
 def test_the_mean_of_an_entity_is_a_fair_bet_by_enumeration() -> None:
     """All outcomes of two entities with two rows each that share their fate: the expected capital is exactly 1."""
     entity, gains = ["a", "a", "b", "b"], np.array([0.6, 0.2, 0.5, 0.9])
-    expected = np.zeros(len(RULE.grid(0).bets))
+    expected = np.zeros(len(RULE.grid.bets))
     for fates in product((1.0, -1.0), repeat=2):
         d = gains * np.repeat(fates, 2)
         expected += np.exp(sums_of(pairs_of(d, entity=entity), RULE).log_growth) / 4
-    alive = np.array(RULE.grid(0).bets) < 0.98
+    alive = np.array(RULE.grid.bets) < 0.98
     assert expected[alive] == pytest.approx(np.ones(alive.sum()))
 
 
@@ -138,7 +138,7 @@ def test_weighted_rows_equal_the_plain_loop() -> None:
     assert (sums.n_due, sums.n, sums.n_bets) == (4, 2, 4)
     assert (sums.sum_d, sums.sum_d2) == pytest.approx((-0.3, 0.89))
     assert (sums.gap, sums.sum_weight, sums.sum_weight2) == (20.0, 5.0, 17.0)  # the last row too could have been seen
-    expected = [sum(math.log(max(1e-3, 1 + bet * (x - 0.05))) for x in contributions) for bet in rule.grid(0).bets]
+    expected = [sum(math.log(max(1e-3, 1 + bet * (x - 0.05))) for x in contributions) for bet in rule.grid.bets]
     assert sums.log_growth == pytest.approx(expected)
 
 

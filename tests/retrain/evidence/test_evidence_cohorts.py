@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retrain.evidence import BucketSums, Evidence, Pairs, Rule, Sums, compare, judge, sums_of
 from retrain.evidence.errors import MismatchedPairs, MismatchedSums
 
-FLOAT_FIELDS = ("sum_d", "sum_d2", "sum_champion_loss", "gap", "gap_reverse", "log_growth", "log_growth_reverse")
+FLOAT_FIELDS = ("sum_d", "sum_d2", "sum_champion_loss", "gap", "largest_unpaid", "log_growth", "log_growth_reverse")
 EXACT_FIELDS = ("bucket", "n_due", "n", "n_failed", "class_counts")
 
 
@@ -91,7 +91,7 @@ def test_a_rule_is_frozen_with_its_reign_and_read_back() -> None:
 
 def test_the_sums_of_a_bucket_are_small() -> None:
     day = sums_of(next(PAIRS.by_bucket()), RULE)
-    assert len(day.log_growth) == 14
+    assert len(day.log_growth) == 17
     of_rows = [getattr(day, name) for name in Sums.__struct_fields__]
     assert len(msgspec.msgpack.encode(of_rows)) <= 512
 
@@ -115,7 +115,7 @@ def test_sums_that_do_not_belong_together_are_refused() -> None:
     first, second = (sums_of(of_bucket, RULE) for of_bucket in list(PAIRS.by_bucket())[:2])
     with pytest.raises(MismatchedSums, match="expected bucket 0, got 1"):
         first.merge(second)
-    with pytest.raises(MismatchedSums, match="log_growth of length 14, got 11"):
+    with pytest.raises(MismatchedSums, match="log_growth of length 17, got 14"):
         judge([first, second], Rule(base_rate=0.3))
 
 

@@ -71,14 +71,21 @@ def test_a_challenger_that_meets_every_condition_is_better() -> None:
     assert 0 < evidence.low < evidence.mean < evidence.high
 
 
-def test_evidence_alone_fails_when_one_row_could_ruin_the_bets() -> None:
-    """Halfway between the two answers, so that the row itself changes no sum."""
+def test_evidence_alone_fails_when_one_absurd_answer_cost_what_was_earned() -> None:
+    """Halfway between the two answers, so that the row itself changes no sum: what it could have lost is paid for."""
     risky = compare(with_rows(WINNING, outcome=50.0, champion=0.0, challenger=100.0), RULE)
-    assert failing(risky) == ["evidence"]
-    assert detail(risky, "evidence") == f"ln E over single outcomes is {risky.log_e:.2f} of the 3.00 needed"
+    assert failing(risky) == []
+    assert risky.log_e < compare(WINNING, RULE).log_e - 5
     ruinous = compare(with_rows(WINNING, outcome=500.0, champion=0.0, challenger=1000.0), RULE)
     assert failing(ruinous) == ["evidence"]
-    assert "no bet survives a row where the challenger could lose 1e+03 more" in detail(ruinous, "evidence")
+    assert detail(ruinous, "evidence") == f"ln E over single outcomes is {ruinous.log_e:.2f} of the 3.00 needed"
+
+
+def test_where_nothing_is_paid_one_absurd_answer_puts_every_bet_out_of_play() -> None:
+    """With weights the gap itself is drawn: a row that was not seen could not pay for what it might have lost."""
+    absurd = with_rows(WINNING, outcome=500.0, champion=0.0, challenger=1000.0)
+    evidence = compare(replace(absurd, weight=np.ones(len(absurd))), RULE)
+    assert "no bet survives a row where the challenger could lose 1e+03 more" in detail(evidence, "evidence")
 
 
 def test_clustered_evidence_alone_fails_when_days_swing() -> None:
