@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.evidence import day_streams, delays, equal_streams, gain_streams, replays
+from bench.evidence import day_streams, delays, equal_streams, gain_streams, replays, rewards, rollbacks
 from bench.evidence.effort import LONG, QUICK, SEED, Effort
 from bench.evidence.table import Line, markdown
 
@@ -33,9 +33,14 @@ PARTS: dict[str, Callable[[Effort], Iterator[Line]]] = {
     "days-waits": day_streams.waits,
     "detection": gain_streams.detections,
     "detection-brier": gain_streams.brier_detections,
+    "false-rollback": rollbacks.false_rollbacks,
+    "rollback-delay": rollbacks.delays,
+    "detector": rollbacks.detector,
     "replay": replays.replayed,
     "replay-control": replays.counted_again,
     "delays": delays.label_delays,
+    "rewards": rewards.rewards,
+    "rewards-coverage": rewards.coverage,
 }
 
 

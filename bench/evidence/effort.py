@@ -22,21 +22,34 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     n_gain: int
     n_backtests: int
     n_delayed: int
+    n_probations: int
+    n_rewarded: int
     folder: Path | None = None
 
 
 QUICK = Effort(
-    name="quick", n_equal=100, n_equal_long=4, n_day_streams=60, n_alone=20, n_gain=40, n_backtests=4, n_delayed=40
+    name="quick",
+    n_equal=100,
+    n_equal_long=4,
+    n_day_streams=60,
+    n_alone=20,
+    n_gain=40,
+    n_backtests=4,
+    n_delayed=40,
+    n_probations=60,
+    n_rewarded=20,
 )
 LONG = Effort(
     name="long",
-    n_equal=10_000,
-    n_equal_long=200,
-    n_day_streams=2_000,
-    n_alone=200,
-    n_gain=400,
+    n_equal=2_500,
+    n_equal_long=100,
+    n_day_streams=1_000,
+    n_alone=100,
+    n_gain=200,
     n_backtests=20,
-    n_delayed=1_000,
+    n_delayed=300,
+    n_probations=500,
+    n_rewarded=100,
 )
 
 

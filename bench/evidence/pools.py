@@ -50,7 +50,7 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
     @property
     def gain(self) -> float:
         """Mean d as a share of the champion's mean loss."""
-        return self.mean / float(self.losses.champion.mean())
+        return self.mean / abs(float(self.losses.champion.mean()))
 
     @property
     def n80(self) -> float:

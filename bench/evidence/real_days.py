@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bench.evidence.pools import Floats
 from gateway.cli import flights
@@ -17,6 +19,7 @@ ELEC2 = "elec2.csv.gz"
 PERIODS_A_DAY = 48
 
 
+@cache
 def flight_days() -> Floats:
     """Departures of June to December: a model of January and February against one of January to May.
 
@@ -31,6 +34,7 @@ def flight_days() -> Floats:
     return _means_by_day(matrix, late, day, month <= 2, month <= 5, month >= 6)
 
 
+@cache
 def elec2_days(folder: Path, champion_days: int, challenger_days: int) -> Floats:
     """Half-hours of New South Wales after `challenger_days`: a model of the first days against one of more of them.
 
@@ -57,10 +61,11 @@ def _means_by_day(
     seen_by_challenger: NDArray[np.bool_],
     live: NDArray[np.bool_],
 ) -> Floats:
-    champion, challenger = (
-        boosted_trees("binary", int(seen.sum())).fit(matrix[seen], outcome[seen]).predict_proba(matrix[live])[:, 1]
-        for seen in (seen_by_champion, seen_by_challenger)
-    )
+    with threadpool_limits(limits=1):  # beside busy neighbours the threads of one fit wait for each other
+        champion, challenger = (
+            boosted_trees("binary", int(seen.sum())).fit(matrix[seen], outcome[seen]).predict_proba(matrix[live])[:, 1]
+            for seen in (seen_by_champion, seen_by_challenger)
+        )
     rule = Rule(base_rate=float(outcome[seen_by_champion].mean()))
     d = paired_losses(Pairs(outcome[live], champion, challenger, day[live]), rule).difference
     _, of_day, n = np.unique(day[live], return_inverse=True, return_counts=True)

@@ -19,9 +19,9 @@ weigh those rows less, and a challenger that is bad there and good elsewhere wou
 Premiums lose exp(-κ)(1 + κ) <= 1 instead, on those rows alone; one absurd answer costs a large bet once, and does not
 put it out of play for the reign.
 
-The claim is about the rows of the reign: given their answers, the challenger is not better on average over them. A kind
-of row that has not come yet is not in it, however bad the challenger would be there; only bets below 1/(the largest loss
-that any row could ever have) would speak of those too, and they take two to three times as long.
+The claim is about the rows of the reign: given their answers, the challenger is not better on average over them. A
+kind of row that has not come yet is not in it, however bad the challenger would be there; only bets below 1/(the
+largest loss that any row could ever have) would speak of those too, and they take two to three times as long.
 
 Nobody knows the best λ, so the capital is spread over a grid. Fixed bets make ln(capital) a plain sum over rows:
 free of order, mergeable, and immune to a drift that bets which follow the recent past would fall for.

@@ -1,0 +1,149 @@
+"""T5: after a promotion. How often an equal champion is sent back, how long a worse one stays, and the detector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bench.evidence import day_streams, pools, reigns, table
+from bench.evidence.days import Process
+from bench.evidence.effort import Effort, generator
+from bench.evidence.pools import Floats, Pool
+from bench.evidence.reigns import Reign
+from bench.evidence.table import Line
+from retrain.evidence import BucketSums, detect, judge_probation, probation_rule
+from retrain.evidence.detector import BUCKETS_BETWEEN_ALARMS, detector_course
+
+PROBATION_DAYS, YEAR = 90, 365
+A_DAY, EFFECT = 300, 4.0
+"""A probation lasts for twice the outcomes of its promotion; here that took six weeks."""
+EFFECTIVE_DAYS = (4, 7, 14, 21, 28)
+"""What could be asked before going back; a spread needs four days, the rule asks for fourteen."""
+N_CHECKED = 2
+
+
+def false_rollbacks(effort: Effort) -> Iterator[Line]:
+    """An equal champion in probation on days that share shocks."""
+    pool = pools.equal("aa_ll")
+    for name, process in day_streams.processes(effort)[0].items():
+        lived = _probations(pool, process, PROBATION_DAYS, A_DAY, effort.n_probations, "T5", name)
+        for asked, days in _sent_back(lived).items():
+            yield table.share(
+                sum(day is not None for day in days),
+                len(days),
+                target="T5",
+                process=f"equal; probation of {PROBATION_DAYS} days: {name}; {A_DAY} a day, design effect {EFFECT:g}",
+                claim=f"false rollback, {asked} effective days asked",
+                limit=5.0 if asked == pool.rule.min_effective_days_worse else None,
+            )
+
+
+def delays(effort: Effort) -> Iterator[Line]:
+    """A champion that loses 10 % more than the previous one, without shocks and with those of flights."""
+    pool = pools.better("ll10")
+    known = day_streams.processes(effort)[0]
+    processes = {"no shocks": _no_shocks} | {name: known[name] for name in (day_streams.FLIGHTS,) if name in known}
+    for name, process in processes.items():
+        for a_day in (100, A_DAY, 1_000):
+            lived = _probations(pool, process, YEAR, a_day, effort.n_gain, "T5 delay", name)
+            for asked, days in _sent_back(lived).items():
+                yield table.median(
+                    [None if day is None else day * a_day for day in days],
+                    target="T5",
+                    process=f"loses 10 % more; {a_day:,} a day, {name}",
+                    claim=f"median delay of the rollback, {asked} effective days asked",
+                    unit="outcomes",
+                    limit=6_000.0 if (asked, a_day, name) == (14, A_DAY, "no shocks") else None,
+                )
+
+
+def detector(effort: Effort) -> Iterator[Line]:
+    """The Shiryaev-Roberts detector: days between false alarms, and its delay from its lowest point."""
+    equal, better = pools.equal("aa_ll"), pools.better("ll10")
+    known = day_streams.processes(effort)[0]
+    shocks = {"no shocks": _no_shocks} | {name: known[name] for name in (day_streams.FLIGHTS, "AR .6") if name in known}
+    for name, process in shocks.items():
+        lived = _probations(equal, process, YEAR, A_DAY, effort.n_alone, "T5 detector", name)
+        alarms = [_first_alarm(each) for each in lived]
+        n_alarms, n_days = sum(day is not None for day in alarms), sum(day or YEAR for day in alarms)
+        between = n_days / max(1, n_alarms)
+        yield Line(
+            target="T5",
+            process=f"equal; after probation, {A_DAY} a day, {name}",
+            claim="mean days between false alarms of the detector"
+            + ("" if n_alarms else f" (no alarm in {n_days:,} days)"),
+            unit="days",
+            measured=between,
+            error=between / math.sqrt(max(1, n_alarms)),
+            limit=BUCKETS_BETWEEN_ALARMS if name == "no shocks" else None,
+            at_least=True,
+            n_streams=len(alarms),
+        )
+    lived = _probations(better, _no_shocks, YEAR, A_DAY, effort.n_alone, "T5 detector", "worse")
+    yield table.median(
+        [None if (day := _first_alarm(each)) is None else day * A_DAY for each in lived],
+        target="T5",
+        process=f"turns 10 % worse; {A_DAY} a day, no shocks",
+        claim="median delay of the detector",
+        unit="outcomes",
+    )
+
+
+def _probations(pool: Pool, process: Process, n_days: int, a_day: int, n_streams: int, *named: str) -> Iterator[Reign]:
+    """Reigns in which the previous champion is the challenger, as `probation_rule` has it; some are checked."""
+    rng, rule = generator(*named, str(a_day)), probation_rule(pool.rule)
+    scale = pool.deviation * math.sqrt((EFFECT - 1) / a_day)
+    for number in range(n_streams):
+        lived = reigns.reign(pool, rule, scale * process(rng, n_days), a_day, rng)
+        if number < N_CHECKED:
+            check(lived)
+        yield lived
+
+
+def _sent_back(lived: Iterator[Reign]) -> dict[int, list[int | None]]:
+    """The day of the rollback in each reign, for each number of effective days that could be asked."""
+    found: dict[int, list[int | None]] = {asked: [] for asked in EFFECTIVE_DAYS}
+    for each in lived:
+        for asked, days in found.items():
+            days.append(_first_day(each, asked))
+    return found
+
+
+def _first_day(lived: Reign, min_effective_days: float) -> int | None:
+    needed = (math.log(1.0 / lived.rule.alpha),)
+    return reigns.firsts(lived, "better", log_e_needed=needed, min_effective_days=min_effective_days).both[0]
+
+
+def _first_alarm(lived: Reign) -> int | None:
+    course = detector_course(*_growth(_sums(lived)), lived.rule.grid)
+    alarms = (day for day, (log_sr, _) in enumerate(course, 1) if log_sr >= math.log(BUCKETS_BETWEEN_ALARMS))
+    return next(alarms, None)
+
+
+def _growth(sums: Sequence[BucketSums]) -> tuple[list[tuple[float, ...]], list[float]]:
+    return [day.log_growth for day in sums], [day.largest_unpaid for day in sums]
+
+
+def _sums(lived: Reign) -> list[BucketSums]:
+    return [lived.sums_of_day(day) for day in range(len(lived.shock))]
+
+
+def check(lived: Reign) -> None:
+    """See that `judge_probation` and `detect` act on the days that are found here, and not on the day before.
+
+    Raises:
+        AssertionError: they do not.
+    """
+    sums, rule = _sums(lived), lived.rule
+    first, alarm = _first_day(lived, rule.min_effective_days_worse), _first_alarm(lived)
+    if first is not None:
+        assert judge_probation(sums[:first], rule, n_promoted=10**9).course == "roll_back"
+        assert judge_probation(sums[: first - 1], rule, n_promoted=10**9).course == "in_probation"
+    assert detect(sums, rule).alarm == (alarm is not None)
+    assert alarm is None or not detect(sums[: alarm - 1], rule).alarm
+
+
+def _no_shocks(_: np.random.Generator, n_days: int) -> Floats:
+    return np.zeros(n_days)
