@@ -53,6 +53,8 @@ class Reign(msgspec.Struct, frozen=True, eq=False):
             gap=losses.gap[rows] + max(0.0, -shock),
             gap_reverse=losses.gap_reverse[rows] + max(0.0, shock),
             pay_premiums=True,
+            at_stake=float(losses.gap[rows].sum() + losses.gap_reverse[rows].sum()),
+            at_stake_unseen=0.0,
             champion_loss=losses.champion[rows],
             n_due=len(rows),
             n=len(rows),
