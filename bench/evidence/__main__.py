@@ -43,6 +43,8 @@ PARTS: dict[str, Callable[[Effort], Iterator[Line]]] = {
     "rewards-coverage": rewards.coverage,
 }
 
+USING_DAYS = {"days", "false-rollback", "rollback-delay", "detector"}
+
 
 class Measured(msgspec.Struct, frozen=True):
     """A part that is done."""
@@ -59,7 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     effort = msgspec.structs.replace(LONG if options.long else QUICK, folder=options.data)
     stored = RESULTS / "evidence.json"
     done = _stored(stored) if options.long else {}
-    for name in options.parts or [part for part in PARTS if part not in done]:
+    names = options.parts or [part for part in PARTS if part not in done]
+    if USING_DAYS.intersection(names):
+        for sentence in day_streams.processes(effort)[1]:
+            print(sentence, file=sys.stderr)
+    for name in names:
         start = time.monotonic()
         lines = []
         for line in PARTS[name](effort):
@@ -69,16 +75,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done[name] = Measured(lines, round(time.monotonic() - start, 1), today, effort.name)
         if options.long:
             stored.write_bytes(msgspec.json.format(msgspec.json.encode(done), indent=1) + b"\n")
-            (RESULTS / "evidence.md").write_text(report(done))
+            write_reports(done)
     return int(any(line.holds is False for part in done.values() for line in part.lines))
 
 
-def report(done: dict[str, Measured]) -> str:
-    """The table that README includes."""
+def write_reports(done: dict[str, Measured]) -> None:
+    """The table that README includes, and the one with every line."""
+    (RESULTS / "evidence.md").write_text(report(done, details=False))
+    (RESULTS / "evidence_all.md").write_text(report(done, details=True))
+
+
+def report(done: dict[str, Measured], *, details: bool) -> str:
+    """Lines of all parts as one table, without or with their details."""
     ordered = [done[name] for name in PARTS if name in done]
     seconds = sum(part.seconds for part in ordered)
     intro = f"Measured {max(part.at for part in ordered)}, seed {SEED}, {seconds / 60:.0f} minutes of one core."
-    return f"{intro}\n\n{markdown([line for part in ordered for line in part.lines])}"
+    return f"{intro}\n\n{markdown([line for part in ordered for line in part.lines if details or not line.is_detail])}"
 
 
 def _stored(path: Path) -> dict[str, Measured]:

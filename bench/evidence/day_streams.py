@@ -73,6 +73,7 @@ def false_promotions(effort: Effort) -> Iterator[Line]:
                 claim=f"false promotion by day {YEAR}, both conditions, threshold {threshold:g}",
                 note=f"worst of {len(CELLS)} cells: {a_day:,} a day, design effect {effect:g}",
                 limit=LIMITS[name][at] if name in LIMITS else None,
+                is_detail=at > 0,
             )
 
 

@@ -19,15 +19,25 @@ from retrain.evidence.detector import BUCKETS_BETWEEN_ALARMS, detector_course
 PROBATION_DAYS, YEAR = 90, 365
 A_DAY, EFFECT = 300, 4.0
 """A probation lasts for twice the outcomes of its promotion; here that took six weeks."""
-EFFECTIVE_DAYS = (4, 7, 14, 21, 28)
+EFFECTIVE_DAYS = (4, 7, 14, 28)
 """What could be asked before going back; a spread needs four days, the rule asks for fourteen."""
+SHOCKS = (
+    "independent, Gaussian",
+    "AR .3",
+    "AR .6",
+    "AR .9",
+    "mix: 88 % AR .35, 12 % AR .95",
+    day_streams.FLIGHTS,
+    *day_streams.ELEC2_DAYS,
+)
 N_CHECKED = 2
 
 
 def false_rollbacks(effort: Effort) -> Iterator[Line]:
     """An equal champion in probation on days that share shocks."""
     pool = pools.equal("aa_ll")
-    for name, process in day_streams.processes(effort)[0].items():
+    known = day_streams.processes(effort)[0]
+    for name, process in {name: known[name] for name in SHOCKS if name in known}.items():
         lived = _probations(pool, process, PROBATION_DAYS, A_DAY, effort.n_probations, "T5", name)
         for asked, days in _sent_back(lived).items():
             yield table.share(
@@ -37,6 +47,7 @@ def false_rollbacks(effort: Effort) -> Iterator[Line]:
                 process=f"equal; probation of {PROBATION_DAYS} days: {name}; {A_DAY} a day, design effect {EFFECT:g}",
                 claim=f"false rollback, {asked} effective days asked",
                 limit=5.0 if asked == pool.rule.min_effective_days_worse else None,
+                is_detail=asked not in (4, pool.rule.min_effective_days_worse),
             )
 
 
@@ -46,8 +57,8 @@ def delays(effort: Effort) -> Iterator[Line]:
     known = day_streams.processes(effort)[0]
     processes = {"no shocks": _no_shocks} | {name: known[name] for name in (day_streams.FLIGHTS,) if name in known}
     for name, process in processes.items():
-        for a_day in (100, A_DAY, 1_000):
-            lived = _probations(pool, process, YEAR, a_day, effort.n_gain, "T5 delay", name)
+        for a_day in (A_DAY, 1_000):
+            lived = _probations(pool, process, YEAR, a_day, effort.n_alone, "T5 delay", name)
             for asked, days in _sent_back(lived).items():
                 yield table.median(
                     [None if day is None else day * a_day for day in days],
@@ -56,6 +67,7 @@ def delays(effort: Effort) -> Iterator[Line]:
                     claim=f"median delay of the rollback, {asked} effective days asked",
                     unit="outcomes",
                     limit=6_000.0 if (asked, a_day, name) == (14, A_DAY, "no shocks") else None,
+                    is_detail=asked not in (4, pool.rule.min_effective_days_worse),
                 )
 
 
@@ -64,8 +76,9 @@ def detector(effort: Effort) -> Iterator[Line]:
     equal, better = pools.equal("aa_ll"), pools.better("ll10")
     known = day_streams.processes(effort)[0]
     shocks = {"no shocks": _no_shocks} | {name: known[name] for name in (day_streams.FLIGHTS, "AR .6") if name in known}
+    n_streams = effort.n_alone // 2
     for name, process in shocks.items():
-        lived = _probations(equal, process, YEAR, A_DAY, effort.n_alone, "T5 detector", name)
+        lived = _probations(equal, process, YEAR, A_DAY, n_streams, "T5 detector", name)
         alarms = [_first_alarm(each) for each in lived]
         n_alarms, n_days = sum(day is not None for day in alarms), sum(day or YEAR for day in alarms)
         between = n_days / max(1, n_alarms)
@@ -81,7 +94,7 @@ def detector(effort: Effort) -> Iterator[Line]:
             at_least=True,
             n_streams=len(alarms),
         )
-    lived = _probations(better, _no_shocks, YEAR, A_DAY, effort.n_alone, "T5 detector", "worse")
+    lived = _probations(better, _no_shocks, YEAR, A_DAY, n_streams, "T5 detector", "worse")
     yield table.median(
         [None if (day := _first_alarm(each)) is None else day * A_DAY for each in lived],
         target="T5",
@@ -107,11 +120,12 @@ def _sent_back(lived: Iterator[Reign]) -> dict[int, list[int | None]]:
     found: dict[int, list[int | None]] = {asked: [] for asked in EFFECTIVE_DAYS}
     for each in lived:
         for asked, days in found.items():
-            days.append(_first_day(each, asked))
+            days.append(first_day(each, asked))
     return found
 
 
-def _first_day(lived: Reign, min_effective_days: float) -> int | None:
+def first_day(lived: Reign, min_effective_days: float) -> int | None:
+    """The day of the rollback, if that many effective days are asked; None if it never comes."""
     needed = (math.log(1.0 / lived.rule.alpha),)
     return reigns.firsts(lived, "better", log_e_needed=needed, min_effective_days=min_effective_days).both[0]
 
@@ -137,7 +151,7 @@ def check(lived: Reign) -> None:
         AssertionError: they do not.
     """
     sums, rule = _sums(lived), lived.rule
-    first, alarm = _first_day(lived, rule.min_effective_days_worse), _first_alarm(lived)
+    first, alarm = first_day(lived, rule.min_effective_days_worse), _first_alarm(lived)
     if first is not None:
         assert judge_probation(sums[:first], rule, n_promoted=10**9).course == "roll_back"
         assert judge_probation(sums[: first - 1], rule, n_promoted=10**9).course == "in_probation"

@@ -28,6 +28,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The limit is a lower one."""
     n_streams: int = 1
     note: str = ""
+    is_detail: bool = False
+    """Left out of README."""
 
     @property
     def holds(self) -> bool | None:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of one challenger under one rule, as about 350 bytes of sums.
+    """Rows of one challenger under one rule, as about 400 bytes of sums.
 
     d is loss(champion) - loss(challenger), in units of loss, times the row's weight where it has one; all sums run over
     the bets: rows (or entities, see `bets`) whose outcome is known, or that were due where rows are weighted.

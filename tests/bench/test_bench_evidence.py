@@ -8,10 +8,24 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.evidence import day_streams, days, delays, paths, pools, reigns, replays, table
+from bench.evidence import (
+    day_streams,
+    days,
+    delays,
+    equal_streams,
+    paths,
+    pools,
+    reigns,
+    replays,
+    rewards,
+    rollbacks,
+    table,
+)
+from bench.evidence.__main__ import Measured, report
 from bench.evidence.effort import QUICK, generator
 from bench.evidence.paths import Table
 from bench.evidence.pools import Pool
+from retrain.evidence import probation_rule
 from retrain.evidence.eprocess import log_mixture
 
 
@@ -110,6 +124,48 @@ def test_joining_outcomes_as_they_arrive_promotes_what_is_equal() -> None:
 
 def test_a_reign_is_the_same_however_it_is_delivered() -> None:
     assert all(line.holds for line in replays.replayed(QUICK))
+
+
+def test_a_worse_champion_is_sent_back_on_the_day_that_the_product_says(equal: Pool) -> None:
+    rng, rule = np.random.default_rng(4), probation_rule(equal.rule)
+    worse = pools.better("ll10")
+    for pool, n_days in ((worse, 60), (equal, 40)):
+        lived = reigns.reign(pool, rule, np.zeros(n_days), 300, rng)
+        rollbacks.check(lived)
+    lived = reigns.reign(worse, rule, np.zeros(60), 300, rng)
+    assert rollbacks.first_day(lived, 14) in range(14, 60)
+
+
+def test_rewards_are_judged_by_what_was_logged() -> None:
+    pool = rewards.shown(0.1, 0.2)
+    assert pool.gain == pytest.approx(0.2, abs=0.05)
+    made = paths.table(pool)
+    paths.check(made, paths.drawn(made, np.random.default_rng(5), 10_000), 500)
+    assert pool.losses.gap_reverse.max() == pytest.approx(91)
+
+
+def test_rows_that_have_not_come_yet_are_not_in_the_claim() -> None:
+    """Published without a limit: equal in the long run, promoted far too often before the first row that shows it."""
+    generic, *_ = equal_streams.surely_wrong(QUICK)
+    assert generic.measured > 5
+    assert generic.holds is None
+
+
+@pytest.mark.slow
+def test_days_whose_data_are_not_here_are_left_out_with_a_sentence() -> None:
+    found, missing = day_streams.processes(QUICK)
+    assert day_streams.FLIGHTS in found
+    assert [name for name in day_streams.ELEC2_DAYS if name in found] == []
+    assert all("was left out: there is no elec2.csv.gz" in sentence for sentence in missing)
+    assert len(missing) == 2
+
+
+def test_the_report_leaves_details_out_where_asked() -> None:
+    line = table.share(3, 100, target="T", process="p", claim="kept")
+    detail = msgspec.structs.replace(line, claim="detail", is_detail=True)
+    done = {"delays": Measured([line, detail], 60.0, "2026-01-01", "long")}
+    assert "detail" in report(done, details=True)
+    assert "detail" not in report(done, details=False)
 
 
 def test_a_line_says_how_sure_it_is_and_whether_it_holds() -> None:
