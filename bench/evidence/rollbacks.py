@@ -14,7 +14,8 @@ from bench.evidence.pools import Floats, Pool
 from bench.evidence.reigns import Reign
 from bench.evidence.table import Line
 from retrain.evidence import BucketSums, detect, judge_probation, probation_rule
-from retrain.evidence.detector import BUCKETS_BETWEEN_ALARMS, detector_course
+from retrain.evidence.confseq import windows_of
+from retrain.evidence.detector import BUCKETS_BETWEEN_ALARMS, CONFIRMING_DAYS, detector_course
 
 PROBATION_DAYS, YEAR = 90, 365
 A_DAY, EFFECT = 300, 4.0
@@ -79,29 +80,38 @@ def detector(effort: Effort) -> Iterator[Line]:
     n_streams = effort.n_alone // 2
     for name, process in shocks.items():
         lived = _probations(equal, process, YEAR, A_DAY, n_streams, "T5 detector", name)
-        alarms = [_first_alarm(each) for each in lived]
-        n_alarms, n_days = sum(day is not None for day in alarms), sum(day or YEAR for day in alarms)
+        yield from _between(name, [_first_alarms(each) for each in lived])
+    for name in ("no shocks", day_streams.FLIGHTS):
+        if name in shocks:
+            lived = _probations(better, shocks[name], YEAR, A_DAY, n_streams, "T5 detector, worse", name)
+            found = [_first_alarms(each) for each in lived]
+            for at, what in enumerate(("alarm", "confirmed alarm")):
+                yield table.median(
+                    [None if (day := days[at]) is None else A_DAY * day for days in found],
+                    target="T5",
+                    process=f"turns 10 % worse; {A_DAY} a day, {name}",
+                    claim=f"median delay of the detector's {what}",
+                    unit="outcomes",
+                )
+
+
+def _between(name: str, found: Sequence[tuple[int | None, int | None]]) -> Iterator[Line]:
+    for at, what in enumerate(("alarms", "confirmed alarms")):
+        days = [each[at] for each in found]
+        n_alarms, n_days = sum(day is not None for day in days), sum(day or YEAR for day in days)
         between = n_days / max(1, n_alarms)
         yield Line(
             target="T5",
             process=f"equal; after probation, {A_DAY} a day, {name}",
-            claim="mean days between false alarms of the detector"
-            + ("" if n_alarms else f" (no alarm in {n_days:,} days)"),
+            claim=f"mean days between false {what} of the detector",
+            note="" if n_alarms else f"none in {n_days:,} days",
             unit="days",
             measured=between,
             error=between / math.sqrt(max(1, n_alarms)),
-            limit=BUCKETS_BETWEEN_ALARMS if name == "no shocks" else None,
+            limit=BUCKETS_BETWEEN_ALARMS,
             at_least=True,
-            n_streams=len(alarms),
+            n_streams=len(days),
         )
-    lived = _probations(better, _no_shocks, YEAR, A_DAY, n_streams, "T5 detector", "worse")
-    yield table.median(
-        [None if (day := _first_alarm(each)) is None else day * A_DAY for each in lived],
-        target="T5",
-        process=f"turns 10 % worse; {A_DAY} a day, no shocks",
-        claim="median delay of the detector",
-        unit="outcomes",
-    )
 
 
 def _probations(pool: Pool, process: Process, n_days: int, a_day: int, n_streams: int, *named: str) -> Iterator[Reign]:
@@ -130,10 +140,19 @@ def first_day(lived: Reign, min_effective_days: float) -> int | None:
     return reigns.firsts(lived, "better", log_e_needed=needed, min_effective_days=min_effective_days).both[0]
 
 
-def _first_alarm(lived: Reign) -> int | None:
-    course = detector_course(*_growth(_sums(lived)), lived.rule.grid)
-    alarms = (day for day, (log_sr, _) in enumerate(course, 1) if log_sr >= math.log(BUCKETS_BETWEEN_ALARMS))
-    return next(alarms, None)
+def _first_alarms(lived: Reign) -> tuple[int | None, int | None]:
+    """The days of the first alarm and of the first confirmed one."""
+    sums = _sums(lived)
+    course = detector_course(*_growth(sums), lived.rule.grid)
+    alarms = [day for day, (log_sr, _) in enumerate(course, 1) if log_sr >= math.log(BUCKETS_BETWEEN_ALARMS)]
+    confirmed = (
+        day
+        for day in alarms
+        if day >= CONFIRMING_DAYS
+        and windows_of([each.sum_d for each in sums[day - CONFIRMING_DAYS : day]]).log_e
+        >= math.log(1.0 / lived.rule.alpha)
+    )
+    return next(iter(alarms), None), next(confirmed, None)
 
 
 def _growth(sums: Sequence[BucketSums]) -> tuple[list[tuple[float, ...]], list[float]]:
@@ -151,12 +170,14 @@ def check(lived: Reign) -> None:
         AssertionError: they do not.
     """
     sums, rule = _sums(lived), lived.rule
-    first, alarm = first_day(lived, rule.min_effective_days_worse), _first_alarm(lived)
+    first, (alarm, confirmed) = first_day(lived, rule.min_effective_days_worse), _first_alarms(lived)
     if first is not None:
         assert judge_probation(sums[:first], rule, n_promoted=10**9).course == "roll_back"
         assert judge_probation(sums[: first - 1], rule, n_promoted=10**9).course == "in_probation"
-    assert detect(sums, rule).alarm == (alarm is not None)
+    found = detect(sums, rule)
+    assert (found.alarm, found.confirmed) == (alarm is not None, confirmed is not None)
     assert alarm is None or not detect(sums[: alarm - 1], rule).alarm
+    assert confirmed is None or not detect(sums[: confirmed - 1], rule).confirmed
 
 
 def _no_shocks(_: np.random.Generator, n_days: int) -> Floats:

@@ -4,6 +4,10 @@ f_b, the factor by which a bucket multiplies the capital bet on "the champion lo
 expectation at most 1 while that is not so. The Shiryaev-Roberts sum R <- (R + 1) f_b is then on average at most the
 number of buckets, so that an alarm at R >= A comes at most once in A buckets on average; CUSUM, C <- max(C, 1) f_b,
 starts anew from its lowest point instead (Shin, Ramdas & Rinaldo 2023). Both are averaged over the bets.
+
+That holds for buckets that share no shocks. Where days do, as real ones, R comes to a thousand every few weeks by
+itself (bench/evidence): an alarm is a question. It is confirmed when the last four weeks, judged by windows of days,
+say the same; then a champion may be sent back without anybody being asked.
 """
 
 import math
@@ -14,20 +18,26 @@ import msgspec
 import numpy as np
 
 from retrain.evidence.cohorts import BucketSums, total_of
+from retrain.evidence.confseq import windows_of
 from retrain.evidence.eprocess import LOG_OF_NOTHING, MOST_AT_RISK, Grid
 from retrain.evidence.rule import Rule
 
 BUCKETS_BETWEEN_ALARMS = 1095.0
 """Three years of days between two false alarms, on average at least."""
 
+CONFIRMING_DAYS = 28
+"""A suffix that holds at least one window as long as shocks are remembered, and four of each weekday."""
+
 
 class Detector(msgspec.Struct, frozen=True):
-    """After each bucket: ln R and ln C; and whether R reached what alarms."""
+    """After the last bucket: ln R and ln C; whether R ever reached what alarms, and whether days said the same."""
 
     n_buckets: int
     log_shiryaev_roberts: float
     log_cusum: float
     alarm: bool
+    confirmed: bool
+    """At some bucket with an R that high, windows of the last 28 days reached 1/α for the same claim."""
 
 
 def detect(sums: Sequence[BucketSums], rule: Rule, buckets_between_alarms: float = BUCKETS_BETWEEN_ALARMS) -> Detector:
@@ -43,12 +53,27 @@ def detect(sums: Sequence[BucketSums], rule: Rule, buckets_between_alarms: float
         for _, of_bucket in groupby(sorted(sums, key=lambda each: each.bucket), key=lambda each: each.bucket)
     ]
     if not buckets:
-        return Detector(0, LOG_OF_NOTHING, 0.0, alarm=False)
+        return Detector(0, LOG_OF_NOTHING, 0.0, alarm=False, confirmed=False)
     grid = rule.grid
     gaps = accumulate((each.largest_unpaid for each in buckets), max)
     course = detector_course([each.log_growth for each in buckets], list(gaps), grid)
     threshold = math.log(buckets_between_alarms)
-    return Detector(len(course), *course[-1], alarm=any(log_sr >= threshold for log_sr, _ in course))
+    reached = [log_sr >= threshold for log_sr, _ in course]
+    return Detector(len(course), *course[-1], alarm=any(reached), confirmed=_is_confirmed(buckets, reached, rule))
+
+
+def _is_confirmed(buckets: Sequence[BucketSums], reached: Sequence[bool], rule: Rule) -> bool:
+    needed = math.log(1.0 / rule.alpha)
+    day_sums: dict[int, float] = {}
+    for bucket, is_reached in zip(buckets, reached, strict=True):
+        if bucket.n_bets:
+            day = bucket.bucket // rule.buckets_per_day
+            day_sums[day] = day_sums.get(day, 0.0) + bucket.sum_d
+        if is_reached and len(day_sums) >= CONFIRMING_DAYS:
+            last = windows_of([*day_sums.values()][-CONFIRMING_DAYS:])
+            if last.has_spread and last.log_e >= needed:
+                return True
+    return False
 
 
 def detector_course(

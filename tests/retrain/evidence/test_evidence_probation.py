@@ -162,6 +162,18 @@ def test_an_alarm_comes_soon_after_the_change_and_in_any_order_of_buckets() -> N
     assert detect([], RULE).n_buckets == 0
 
 
+def test_an_alarm_is_confirmed_only_when_whole_weeks_say_the_same() -> None:
+    """Days that swing alarm for nothing, which is the control; a change that lasts is confirmed within four weeks."""
+    rng = np.random.default_rng(12)
+    swinging = detect(days_of(rng.normal(0.0, 0.25, 120), 120), RULE)
+    assert (swinging.alarm, swinging.confirmed) == (True, False)
+    changed = days_of(np.where(np.arange(100) < 40, 0.0, 0.3), 100)
+    confirmed = [n for n in range(41, 101) if detect(changed[:n], RULE).confirmed]
+    assert 45 < confirmed[0] <= 68
+    assert confirmed == list(range(confirmed[0], 101))
+    assert detect(changed[::-1], RULE).confirmed
+
+
 # ---- several challengers --------------------------------------------------------------------------------------------
 
 
