@@ -59,7 +59,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     """The same, with δ, over bets that paid no premium for it (see `eprocess`): all or none of a reign's."""
     largest_unpaid_reverse: float
     log_growth: tuple[float, ...]
-    """For each bet λ, Σ ln(1 + λ(d - δ))."""
+    """For each bet λ, Σ ln(1 + λ(d - δ)), with premiums where they are paid (`eprocess.log_factors`)."""
     log_growth_reverse: tuple[float, ...]
     """For each bet λ, Σ ln(1 - λd): the other direction has no margin, worse is worse."""
 
