@@ -62,5 +62,5 @@ def _streams(n_streams: int, name: str, process: str, target: str, n_outcomes: i
             claim=f"false promotion by {n_outcomes:,} outcomes, condition one, {way}",
             limit=5.0 if way != "fast mode" else None,
             upper_limit=5.6 if way != "fast mode" and n_streams >= 2_000 else None,
-            is_detail=way == "fast mode" or (target == "T2" and way == "informed bets"),
+            is_detail=target == "T2" and way != "generic bets",
         )
