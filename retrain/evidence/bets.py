@@ -37,7 +37,7 @@ class Bets(msgspec.Struct, frozen=True, eq=False):
 
     `difference`, `gap`, `gap_reverse`, `champion_loss`: in units of loss, weighted.
     `pay_premiums`: a row whose gap could ruin a bet pays for it (see `eprocess`). Not where the gap itself is drawn:
-    with a weight it depends on whether the outcome was seen, and of a recommendation on the item that was shown.
+    a weight may be logged only where the outcome was seen, and of a recommendation it depends on the item shown.
     `n_due`: rows or entities that were due; `n`: those of which an outcome is known; `n_failed`: of these, the ones
     that the challenger failed on; `class_counts`: of these, how many had an outcome of each class.
     `weight`: of each known row or entity, what it stands for; importance weights for recommendations.
