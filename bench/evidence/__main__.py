@@ -88,8 +88,10 @@ def write_reports(done: dict[str, Measured]) -> None:
 def report(done: dict[str, Measured], *, details: bool) -> str:
     """Lines of all parts as one table, without or with their details."""
     ordered = [done[name] for name in PARTS if name in done]
-    seconds = sum(part.seconds for part in ordered)
-    intro = f"Measured {max(part.at for part in ordered)}, seed {SEED}, {seconds / 60:.0f} minutes of one core."
+    intro = (
+        f"Measured {max(part.at for part in ordered)}, seed {SEED}; condition one is about single outcomes, two "
+        "about windows of days. Standard errors in brackets."
+    )
     return f"{intro}\n\n{markdown([line for part in ordered for line in part.lines if details or not line.is_detail])}"
 
 
