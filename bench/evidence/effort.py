@@ -41,8 +41,8 @@ QUICK = Effort(
 )
 LONG = Effort(
     name="long",
-    n_equal=2_500,
-    n_equal_long=100,
+    n_equal=10_000,
+    n_equal_long=200,
     n_day_streams=1_000,
     n_alone=100,
     n_gain=200,
