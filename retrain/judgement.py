@@ -38,10 +38,11 @@ class Watched(Struct, frozen=True):
         """Why the previous champion should answer again; None where nothing says so."""
         if self.probation.course == "roll_back":
             return self.probation.sentence
-        if self.detector is not None and self.detector.alarm:
+        # an alarm that windows of days do not confirm is said, and nothing is done: shocks of days alone raise one
+        if self.detector is not None and self.detector.confirmed:
             return (
-                f"the detector alarms after {self.detector.n_buckets:,} buckets: of late the champion loses more than "
-                f"version {self.contender.version}"
+                f"the detector alarms after {self.detector.n_buckets:,} buckets, and windows of the last days confirm "
+                f"it: of late the champion loses more than version {self.contender.version}"
             )
         return None
 

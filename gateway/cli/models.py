@@ -178,7 +178,7 @@ def _probation_text(probation: dict[str, Any]) -> list[str]:
     """How the champion does against the one that it deposed."""
     lines = [f"  against version {probation['previous']}, the previous champion: {probation['sentence']}"]
     if detector := probation["detector"]:
-        state = "alarms" if detector["alarm"] else "is quiet"
+        state = "alarms, confirmed" if detector["confirmed"] else "alarms" if detector["alarm"] else "is quiet"
         lines.append(f"    the detector {state} after {detector['n_buckets']:,} cohorts since probation")
     if probation["incident"] and probation["course"] != "roll_back":
         lines.append(f"    incident: {probation['incident']}")

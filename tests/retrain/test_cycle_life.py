@@ -116,6 +116,11 @@ def test_after_probation_the_detector_watches_and_brings_the_previous_one_back(t
         assert probation(stage)["course"] == "passed"
         assert probation(stage)["detector"] is not None
         turned(stage, range(12, 34), {1: WEAK})
+        detector = probation(stage)["detector"]
+        assert isinstance(detector, dict)
+        assert detector["alarm"]  # said, and not acted upon before four weeks confirm it
+        assert not [d for d in stage.registry.decisions("m") if d.kind == "rollback"]
+        turned(stage, range(34, 56), {1: WEAK})
         (back,) = [d for d in stage.registry.decisions("m") if d.kind == "rollback"]
         assert "the detector alarms" in back.reason
         assert stage.registry.barred("m") == {new}
