@@ -77,7 +77,6 @@ THEIRS = {
     "prometheus_client": ["gateway/metrics/exposition.py"],
     "pyarrow": [
         "gateway/cli/table.py",
-        "gateway/cli/pairs_file.py",
         "gateway/journal/arrow.py",
         "gateway/journal/table.py",
         "gateway/export.py",

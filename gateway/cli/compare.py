@@ -9,7 +9,8 @@ import msgspec
 import rich_click as click
 
 from gateway.cli.options import Failed, json_option, show
-from gateway.cli.pairs_file import PairsRefused, pairs_in
+from gateway.cli.pairs_file import pairs_in
+from gateway.cli.typed import TableRefused
 from retrain.evidence import Evidence, EvidenceError, Loss, Metrics, Rule, Task, metrics_of
 from retrain.evidence import compare as judged
 from retrain.evidence.errors import ImpossibleValue, InvalidRule, MismatchedPairs, TooManyNames, UnusedColumn
@@ -43,12 +44,12 @@ def compare(pairs: Path, constants: tuple[str, ...], classes: str | None, as_jso
     try:
         read = pairs_in(pairs, rule.task, names)
         evidence, metrics = judged(read, rule), metrics_of(read, rule)
-    except PairsRefused as error:
-        raise Failed(str(error)) from None
+    except TableRefused as error:
+        raise Failed(str(error) if str(error).startswith(str(pairs)) else f"{pairs}: {error}") from None
     except InvalidRule as error:
         raise click.UsageError(str(error)) from None
     except EvidenceError as error:
-        raise Failed(f"{pairs.name}: {_in_words(error)}") from None
+        raise Failed(f"{pairs}: {_in_words(error)}") from None
     document = msgspec.to_builtins(evidence) | {
         "metrics": {"champion": metrics[0], "challenger": metrics[1]},
         "rule": rule,
