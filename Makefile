@@ -40,8 +40,8 @@ bench-evidence: $(READY)  ## how often it promotes what is no better, and how so
 	$(BIN)/python -m bench.evidence $(or $(EVIDENCE_ARGS),--long)
 	$(BIN)/python -m bench.readme README.md
 
-bench-peers:     ## other model servers, each in an environment of its own under .bench-peers
-	$(PYTHON) -m bench.peers install
+bench-peers: $(READY)  ## other model servers, each in an environment of its own under .bench-peers
+	$(BIN)/python -m bench.peers install
 
 docs: $(READY)   ## the parts of README that are made from the code
 	$(BIN)/python -m gateway.cli.settings_table README.md
