@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from bench.bodies import Wire, bodies
 from bench.load_wrk import written
-from bench.models import Trained, trained, trained_slow
+from bench.models import Trained, slow, trained
 
 MODEL = "bench"
 """The public name of the model."""
@@ -38,7 +38,7 @@ class Ground:
     @cached_property
     def slow_model(self) -> Path:
         """As `models`, where it is wanted."""
-        return trained_slow(self.folder)
+        return slow(self.folder)
 
     def bodies(self, wire: Wire) -> list[bytes]:
         """Request bodies, made when they are first needed."""

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -21,7 +20,7 @@ N_FEATURES = 30
 N_TRAINING_ROWS = 20_000
 N_ROWS = 2_000
 """Distinct rows that are asked for: one row again and again would flatter trees, whose branches the CPU then knows."""
-N_WIDE, N_DEEP, N_SLOW_TRAINING_ROWS = 4_000, 3, 200
+N_WIDE, N_PASSES = 3_000, 9
 SEED = 20_251_101
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 FEATURES = tuple(f"f{i:02d}" for i in range(N_FEATURES))
@@ -36,16 +35,35 @@ class Trained(Struct, frozen=True):
     """`(N_ROWS, N_FEATURES)`."""
 
 
-def trained_slow(folder: Path) -> Path:
-    """Train (one step, as nobody asks how well) a network that is so wide that a row takes it half a millisecond."""
+def slow(folder: Path) -> Path:
+    """Write a network that passes a row through one wide layer again and again: about a millisecond of one core.
+
+    Weights of chance, as nobody asks how well it answers; the same in each pass, as admission bounds a file's size.
+    """
     generator = np.random.default_rng(SEED)
-    x = generator.normal(size=(N_SLOW_TRAINING_ROWS, N_FEATURES)).astype(np.float32)
-    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64)
-    wide = MLPClassifier((N_WIDE,) * N_DEEP, max_iter=1, batch_size=N_SLOW_TRAINING_ROWS, random_state=SEED)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        wide.fit(x, y)
-    return _written(folder / "slow.onnx", wide, x[:1])
+
+    def weights(*shape: int) -> NDArray[np.float32]:
+        drawn: NDArray[np.float64] = generator.normal(size=shape) / np.sqrt(shape[0])
+        return drawn.astype(np.float32)
+
+    held = {"enter": weights(N_FEATURES, N_WIDE), "again": weights(N_WIDE, N_WIDE), "leave": weights(N_WIDE, 2)}
+    names = ["enter", *["again"] * N_PASSES, "leave"]
+    nodes, last = [], "x"
+    for number, name in enumerate(names):
+        nodes.append(helper.make_node("MatMul", [last, name], [f"sum{number}"]))
+        activation = "Relu" if name != "leave" else "Softmax"
+        last = f"layer{number}" if name != "leave" else "probabilities"
+        nodes.append(helper.make_node(activation, [f"sum{number}"], [last]))
+    graph = helper.make_graph(
+        nodes, "slow",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, N_FEATURES])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    path = folder / "slow.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def trained(folder: Path) -> Trained:
