@@ -8,6 +8,8 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("results")
 PARTS = ("figures", "evidence", "drift", "overload", "chaos", "soak")
 """Files of results, and the names in the markers."""
+FOLDED = {"evidence": "every process, claim and limit", "chaos": "every fault, with its control"}
+"""Long ones, shown on request, and what to show them by."""
 
 
 def with_part(readme: str, part: str, text: str) -> str:
@@ -23,7 +25,10 @@ def main() -> None:
     path = Path(sys.argv[1])
     readme = path.read_text()
     for part in PARTS:
-        readme = with_part(readme, part, (RESULTS / f"{part}.md").read_text())
+        text = (RESULTS / f"{part}.md").read_text().strip()
+        if part in FOLDED:
+            text = f"<details><summary>{FOLDED[part]}</summary>\n\n{text}\n\n</details>"
+        readme = with_part(readme, part, text)
     path.write_text(readme)
 
 

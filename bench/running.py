@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -88,5 +89,12 @@ def _first_answer_s(system: System, process: subprocess.Popen[bytes], port: int,
         if process.poll() is not None:
             break
         time.sleep(0.002)
-    printed = log.read_text(errors="replace").strip()[-600:]
+    printed = _last_words(log.read_text(errors="replace"))
     raise Unavailable(f"no answer ({said}); exit code {process.poll()}; it printed: {printed or 'nothing'}")
+
+
+def _last_words(printed: str) -> str:
+    """The line that names the error, or the last one: a report is no place for traces, nor for paths of a machine."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named or lines or [""])[-1][:300]

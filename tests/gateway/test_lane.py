@@ -71,7 +71,7 @@ def test_whatever_is_asked_the_lane_answers_as_litestar_does(
 ) -> None:
     async def main() -> None:
         async with twins(store) as both:
-            await compare(both, Corpus(models, seed), 3_000)
+            await compare(both, Corpus(models, seed), 1_500)
 
     asyncio.run(main())
 
@@ -81,7 +81,7 @@ def test_whoever_asks_the_lane_lets_in_whom_litestar_lets_in(store: Path, models
 
     async def main() -> None:
         async with twins(store) as both:
-            await compare(both, Corpus(models, 3, keys), 3_000)
+            await compare(both, Corpus(models, 3, keys), 1_500)
             codes = {code for _, _, code in both.fast.parts.predictor.tally.requests}
             assert codes >= {200, 401, 403, 404, 405, 400, 413, 415, 422, 431}
 

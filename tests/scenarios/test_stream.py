@@ -94,6 +94,7 @@ def check_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         assert left["log_e"] == pytest.approx(right["log_e"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_killed_stream_goes_on_and_sends_nothing_twice(tmp_path: Path) -> None:
     file, store = loans(tmp_path / "loans.csv"), tmp_path / "store"
     first = Streaming(file, "--data-dir", str(store))
