@@ -18,6 +18,7 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 
 from gateway.backends import Stopwatch
+from gateway.bundler import Bundler
 from gateway.clock import JournalClock, server_now_us
 from gateway.config import BUCKET_SETTING, Settings
 from gateway.desk import JournalDesk
@@ -31,7 +32,7 @@ from gateway.metrics.facts import FactFinder
 from gateway.predictor import Predictor
 from gateway.pulse import Pulse
 from gateway.randomness import HexDigits, Source
-from gateway.routes import admin, audit, door, export, health, keys, metrics, oip, outcomes, predict, proposals
+from gateway.routes import admin, audit, bundle, door, export, health, keys, metrics, oip, outcomes, predict, proposals
 from gateway.routes.description import DescribedJson, DescribedYaml
 from gateway.routes.parts import Parts
 from gateway.routes.problems import HANDLERS
@@ -97,7 +98,9 @@ async def worker(
                 pool, facts, ready=lambda: not (front.draining or pulse.problems()),
                 release=VERSION, wal_limit_bytes=settings.journal.max_wal_bytes,
             )  # fmt: skip
-            yield Parts(settings, front, registry, lineups, clock, predictor, desk, pulse, exposition)
+            yield Parts(
+                settings, front, registry, lineups, clock, predictor, desk, pulse, exposition, Bundler(settings)
+            )
         finally:
             await drained(predictor, settings.server.drain_s)
 
@@ -143,7 +146,7 @@ def create_app(
             predict.predict, predict.read_prediction, predict.read_predictions, outcomes.take_outcomes,
             oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
             health.livez, health.readyz, metrics.read_metrics, *admin.HANDLERS, *proposals.HANDLERS,
-            *audit.HANDLERS, export.read_export, *keys.HANDLERS,
+            *audit.HANDLERS, export.read_export, bundle.read_bundle, *keys.HANDLERS,
         ],
         before_request=door.admit,
         before_send=[door.leave],

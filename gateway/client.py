@@ -175,6 +175,15 @@ class Client(HttpCalls):
         said = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
         return self._streamed(path_of("admin", "models", model, "export"), said)
 
+    def bundle(self, model: str, *, generation: int | None = None, version: int | None = None) -> Iterator[bytes]:
+        """The bytes of an evidence bundle, a zip, as they come: of the decision that began a generation, or of now.
+
+        Raises:
+            ProblemError, Unreachable: refused, or ended in between: what came so far is no whole bundle.
+        """
+        asked = {name: n for name, n in (("generation", generation), ("version", version)) if n is not None}
+        return self._streamed(path_of("admin", "models", model, "bundle"), asked)
+
     def drift(self, model: str) -> dict[str, Any]:
         """How far traffic, scores and outcomes have moved from what the champion was trained on."""
         return self._json("GET", path_of("admin", "models", model, "drift"))

@@ -86,7 +86,7 @@ class HttpCalls:
                 if response.status_code >= 400:
                     response.read()
                     raise _problem(response)
-                yield from response.iter_raw()
+                yield from response.iter_bytes()  # nothing compresses; in this process it was read already
         except httpx.TransportError as error:
             raise Unreachable(f"{self._http.base_url} ended the answer: {error or type(error).__name__}") from None
 

@@ -24,10 +24,12 @@ from registry.errors import (
     VersionBarred,
 )
 from registry.store import Registry
-from registry.types import Principal
-from retrain.evidence import Candidate, Rule, choose
-from retrain.judgement import Judged, Watched
+from registry.types import Policy, Principal
+from retrain.corrections import Late
+from retrain.evidence import Candidate, Detector, Evidence, Probation, Rule, choose
+from retrain.judgement import Contest, Judged, Watched, contest_of
 from retrain.kept import Kept, pairs_digest
+from retrain.population import Population
 from retrain.reign import ReignState
 
 _log = structlog.get_logger("retrain")
@@ -48,7 +50,7 @@ def roll_back(registry: Registry, state: ReignState, watched: Watched | None) ->
     reason = watched.wants_back if watched is not None else None
     if watched is None or reason is None or not is_deployable(registry, state, watched):
         return False
-    evidence = {"probation": msgspec.to_builtins(watched.probation), "detector": msgspec.to_builtins(watched.detector)}
+    evidence = frozen_watch(contest_of(state, watched.contender), watched.probation, watched.detector)
     known = _known(state, evidence, watched.contender.rule, watched.kept)
     try:
         registry.rollback(state.model.name, reason=reason, by=RULE, **known)
@@ -81,7 +83,7 @@ def promote(
         return False
     candidates = [Candidate(number, each.evidence) for number, each in ready.items()]
     best = ready[choose(candidates, lambda a, b: log_e_between(ready[a.version], ready[b.version])).version]
-    evidence = frozen_evidence(best)
+    evidence = frozen_evidence(best.contender.rule, best.evidence, best.population, best.late)
     known = _known(state, evidence, best.contender.rule, best.kept)
     number, reason = best.contender.version, best.evidence.sentence
     try:
@@ -107,7 +109,8 @@ def retire(registry: Registry, state: ReignState, judged: Sequence[Judged]) -> b
     if hopeless is None:
         return False
     number, reason = hopeless.contender.version, hopeless.evidence.sentence
-    known = _known(state, frozen_evidence(hopeless), hopeless.contender.rule, hopeless.kept)
+    evidence = frozen_evidence(hopeless.contender.rule, hopeless.evidence, hopeless.population, hopeless.late)
+    known = _known(state, evidence, hopeless.contender.rule, hopeless.kept)
     try:
         registry.retire(state.model.name, number, reason=reason, by=RULE, **known)
     except GenerationMoved as moved:
@@ -117,19 +120,28 @@ def retire(registry: Registry, state: ReignState, judged: Sequence[Judged]) -> b
     return True
 
 
-def frozen_evidence(judged: Judged) -> dict[str, Any]:
+def frozen_evidence(rule: Rule, evidence: Evidence, population: Population, late: Late) -> dict[str, Any]:
     """The evidence as a decision keeps it, with the rule in full: so that anybody can compute it again."""
-    found: dict[str, Any] = msgspec.to_builtins(judged.evidence)
+    found: dict[str, Any] = msgspec.to_builtins(evidence)
     return found | {
-        "rule": msgspec.to_builtins(judged.contender.rule),
-        "population": population_document(judged),
-        "corrections": msgspec.structs.asdict(judged.late),
+        "rule": msgspec.to_builtins(rule),
+        "population": population_document(population),
+        "corrections": msgspec.structs.asdict(late),
     }
 
 
-def population_document(judged: Judged) -> dict[str, Any]:
+def frozen_watch(contest: Contest, probation: Probation, detector: Detector | None) -> dict[str, Any]:
+    """What a rollback keeps, with all that it is computed from beside the pairs and the policy of the reign."""
+    return {
+        "probation": msgspec.to_builtins(probation),
+        "detector": msgspec.to_builtins(detector),
+        "rule": msgspec.to_builtins(contest.rule),
+        "n_promoted": contest.n_promoted,
+    }
+
+
+def population_document(population: Population) -> dict[str, Any]:
     """Of what rows outcomes can exist, for people and for the record."""
-    population = judged.population
     return {
         "n_rows": population.n_rows,
         "n_due": population.n_due,
@@ -149,10 +161,15 @@ def code_digest() -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def config_digest(rule: Rule, state: ReignState) -> str:
+def config_digest(rule: Rule, policy: Policy) -> str:
     """Names the terms: every constant of the rule, and the policy that it follows from."""
-    text = msgspec.json.encode([rule.digest, state.reign.policy], order="sorted")
+    text = msgspec.json.encode([rule.digest, policy], order="sorted")
     return "sha256:" + hashlib.sha256(text).hexdigest()
+
+
+def hashes_of(rule: Rule, policy: Policy, kept: Sequence[Kept]) -> dict[str, str]:
+    """By what, and from what, evidence is computed."""
+    return {"config": config_digest(rule, policy), "code": code_digest(), "data": pairs_digest(kept)}
 
 
 def _known(state: ReignState, evidence: dict[str, Any], rule: Rule, kept: Sequence[Kept]) -> Known:
@@ -161,5 +178,5 @@ def _known(state: ReignState, evidence: dict[str, Any], rule: Rule, kept: Sequen
         "expected_generation": state.lineup.generation,
         "evidence": evidence,
         "cursors": {"bucket": last.bucket, "predictions": last.prediction_cursor, "outcomes": last.outcome_cursor},
-        "hashes": {"config": config_digest(rule, state), "code": code_digest(), "data": pairs_digest(kept)},
+        "hashes": hashes_of(rule, state.reign.policy, kept),
     }

@@ -16,8 +16,8 @@ from gateway.journal.join import OutcomeJoin
 from gateway.records import Cursor
 from registry.types import Policy, Signature
 from retrain.cohorts import Contender
-from retrain.evidence import BucketSums, EvidenceError, Rule, sums_of
-from retrain.kept import FORMAT, VOID, Kept, encoded
+from retrain.evidence import EvidenceError, Rule, sums_of
+from retrain.kept import FORMAT, VOID, Kept, digest_of_pairs, encoded
 from retrain.pairing import SAMPLED_OUT, SKIPPED_CODES, Answered, Facts, answered
 
 MAX_SKIPPED = 0.05
@@ -61,6 +61,16 @@ class BucketReader:
             for contender, is_fair in fair.items()
         }
 
+    def pairs(self, heads: Sequence[ChunkHead], contender: Contender) -> Answered:
+        """The pairs of a bucket that counts for a contender, as its sums were made of them.
+
+        Raises:
+            JournalDamaged, NotFound, EvidenceError: they cannot be read any more.
+        """
+        heads = sorted(heads, key=lambda head: (head.writer, head.seq))
+        mirrored = self._mirrored(contender, heads)
+        return self._answered(contender, {head: self.facts(head) for head in mirrored}, mirrored)
+
     def facts(self, head: ChunkHead) -> Facts:
         """One chunk with its outcomes."""
         chunk = self._reader.chunk(head.writer, head.seq)
@@ -78,23 +88,25 @@ class BucketReader:
         self, contender: Contender, facts: dict[ChunkHead, Facts], mirrored: dict[ChunkHead, ShadowChunk | None]
     ) -> bytes:
         """The rows of one contender as they are kept; void where there are none, or where they cannot be judged."""
-        shadows = [(facts[head], shadow) for head, shadow in mirrored.items() if shadow is not None]
         try:
-            said = answered(
-                [fact for fact, _ in shadows],
-                [shadow for _, shadow in shadows],
-                [self._layout(shadow.layout) for _, shadow in shadows],
-                contender.signature,
-                self._policy,
-                contender.rule,
-            )
-            if len(said.pairs) == 0:
-                return VOID
-            sums = _sums(said, contender.rule)
+            said = self._answered(contender, facts, mirrored)
+            return VOID if len(said.pairs) == 0 else encoded(kept_from(said, contender.rule))
         except (EvidenceError, NotFound) as error:
             self.problems.append(f"version {contender.version}: {error}")
             return VOID
-        return encoded(Kept(FORMAT, contender.rule.digest, said.digest, sums, said.population))
+
+    def _answered(
+        self, contender: Contender, facts: dict[ChunkHead, Facts], mirrored: dict[ChunkHead, ShadowChunk | None]
+    ) -> Answered:
+        shadows = [(facts[head], shadow) for head, shadow in mirrored.items() if shadow is not None]
+        return answered(
+            [fact for fact, _ in shadows],
+            [shadow for _, shadow in shadows],
+            [self._layout(shadow.layout) for _, shadow in shadows],
+            contender.signature,
+            self._policy,
+            contender.rule,
+        )
 
     def _layout(self, digest: bytes) -> Layout:
         if digest not in self._layouts:
@@ -122,13 +134,13 @@ class BucketReader:
         return values, np.array(sources, dtype=np.str_)
 
 
-def _sums(said: Answered, rule: Rule) -> BucketSums:
-    """The sums of a bucket; each feature that the terms name divides it into segments of its own."""
+def kept_from(said: Answered, rule: Rule) -> Kept:
+    """What is kept of pairs; each feature that the terms name divides them into segments of its own."""
     sums = sums_of(said.pairs, rule, said.serving)
     for names in said.further_segments:
         more = sums_of(replace(said.pairs, segment=names), rule).segments
         sums = replace(sums, segments=sums.segments | more)
-    return sums
+    return Kept(FORMAT, rule.digest, digest_of_pairs(said.addresses, said.pairs), sums, said.population)
 
 
 def _is_fair(shadows: dict[ChunkHead, ShadowChunk | None]) -> bool:

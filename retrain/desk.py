@@ -8,7 +8,7 @@ from gateway.clock import MICROSECONDS
 from gateway.journal import Ledger, PredictionReader
 from retrain.corrections import Corrections, Late
 from retrain.evidence import Evidence
-from retrain.judgement import Judged, Watched, evidence_of, judged, watched
+from retrain.judgement import Judged, Watched, contest_of, evidence_of, judged, watched
 from retrain.reign import ReignState
 from retrain.reread import Rereader
 
@@ -61,7 +61,7 @@ class ReignDesk:
         """Version → evidence with every outcome that came after its time, where any did."""
         return {
             each.contender.version: evidence_of(
-                self.state, each.contender, self.reread.known_now(each, self._corrections), each.late
+                contest_of(self.state, each.contender), self.reread.known_now(each, self._corrections), each.late
             )[0]
             for each in found.challengers
             if each.late != Late()

@@ -65,7 +65,7 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
         "metric": {
             "loss": contender.rule.measured_by,
             "digest": contender.rule.digest,
-            "config": config_digest(contender.rule, state),
+            "config": config_digest(contender.rule, state.reign.policy),
             "bets": "generic" if contender.rule.informed_bet is None else "informed",
         },
     }
@@ -93,7 +93,7 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
         "forecast": msgspec.to_builtins(evidence.forecast),
         "retire": evidence.retire,
         "metrics": metrics_of([kept.sums for kept in judged.kept]),
-        "population": population_document(judged),
+        "population": population_document(judged.population),
         "corrections": {
             "n_corrected": judged.late.n_corrected,
             "n_arrived_late": judged.late.n_arrived,

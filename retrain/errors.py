@@ -11,6 +11,8 @@
     └── ParityBroken      the ONNX form answers otherwise than the estimator did
 
 When one of these is raised nothing was registered. (`retrain.evidence` has its own.)
+
+    BundleRefused         there is no such evidence to bundle, or what is there is no bundle
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from __future__ import annotations
 
 class TrainingRefused(Exception):
     """No version came out of this training; nothing was registered."""
+
+
+class BundleRefused(Exception):
+    """There is nothing to bundle, or what is there is no bundle; says why."""
 
 
 class TooFewRows(TrainingRefused):

@@ -15,6 +15,19 @@ from retrain.population import Population, observed_disagreement, words_of
 from retrain.reign import ReignState
 
 
+class Contest(Struct, frozen=True, kw_only=True):
+    """Who is held against which champion, under which rule and terms: with what is kept of buckets, all of a judgement.
+
+    `n_promoted`: matured outcomes that the champion's promotion rested on; it counts for the previous champion alone.
+    """
+
+    champion: int
+    version: int
+    rule: Rule
+    policy: Policy
+    n_promoted: int
+
+
 class Judged(Struct, frozen=True):
     """A challenger, its evidence, and what it rests on."""
 
@@ -54,27 +67,33 @@ def judged(state: ReignState, corrections: Corrections) -> list[Judged]:
         kept = kept_of(state.closed, contender.key)
         if kept:
             late = late_of(state.closed, contender, corrections)
-            evidence, population = evidence_of(state, contender, kept, late)
+            evidence, population = evidence_of(contest_of(state, contender), kept, late)
             found.append(Judged(contender, evidence, kept, population, late))
     return found
 
 
-def evidence_of(
-    state: ReignState, contender: Contender, kept: Sequence[Kept], late: Late
-) -> tuple[Evidence, Population]:
+def contest_of(state: ReignState, contender: Contender) -> Contest:
+    """A contender of a reign against its champion."""
+    return Contest(
+        champion=state.lineup.champion, version=contender.version, rule=contender.rule, policy=state.reign.policy,
+        n_promoted=state.n_promoted,
+    )  # fmt: skip
+
+
+def evidence_of(contest: Contest, kept: Sequence[Kept], late: Late) -> tuple[Evidence, Population]:
     """The rule over these buckets, in the words of the population that their outcomes are of."""
-    policy = state.reign.policy
+    policy = contest.policy
     sums = [each.sums for each in kept]
     population = sum((each.population for each in kept), Population())
     weighted = any(each.is_weighted for each in sums)
     evidence = judge(
         sums,
-        contender.rule,
+        contest.rule,
         n_corrected=late.n_corrected,
         further=() if policy.observed == "always" else (observed_disagreement(population),),
         population=words_of(population, policy, weighted=weighted),
-        champion=f"version {state.lineup.champion}",
-        challenger=f"version {contender.version}",
+        champion=f"version {contest.champion}",
+        challenger=f"version {contest.version}",
     )
     return evidence, population
 
@@ -85,20 +104,24 @@ def watched(state: ReignState) -> Watched | None:
     if contender is None:
         return None
     kept = kept_of(state.closed, contender.key)
+    return Watched(contender, *watched_over(contest_of(state, contender), kept), kept)
+
+
+def watched_over(contest: Contest, kept: Sequence[Kept]) -> tuple[Probation, Detector | None]:
+    """The champion against the previous one over these buckets: its probation, and once that is over the detector."""
     sums = [each.sums for each in kept]
-    n_in_probation = _n_in_probation(sums, contender.rule, state.reign.policy, state.n_promoted)
+    n_in_probation = _n_in_probation(sums, contest.rule, contest.policy, contest.n_promoted)
     probation = judge_probation(
         sums[:n_in_probation],
-        contender.rule,
-        n_promoted=state.n_promoted,
-        min_days=state.reign.policy.probation_days,
-        new=f"version {state.lineup.champion}",
-        previous=f"version {contender.version}",
+        contest.rule,
+        n_promoted=contest.n_promoted,
+        min_days=contest.policy.probation_days,
+        new=f"version {contest.champion}",
+        previous=f"version {contest.version}",
     )
-    detector = None
-    if probation.course == "passed":
-        detector = detect(sums[n_in_probation:], contender.rule, state.reign.policy.detector_buckets)
-    return Watched(contender, probation, detector, kept)
+    if probation.course != "passed":
+        return probation, None
+    return probation, detect(sums[n_in_probation:], contest.rule, contest.policy.detector_buckets)
 
 
 def late_of(closed: Sequence[ClosedBucket], contender: Contender, corrections: Corrections) -> Late:

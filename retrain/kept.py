@@ -9,10 +9,12 @@ import hashlib
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
+from gateway.columns import Array
 from registry.types import ClosedBucket
-from retrain.evidence import BucketSums
+from retrain.evidence import BucketSums, Pairs
 from retrain.population import Population
 
 FORMAT = 2
@@ -74,6 +76,16 @@ def stored_sums(buckets: Sequence[ClosedBucket], key: int) -> list[BucketSums]:
 def n_void(buckets: Sequence[ClosedBucket], key: int) -> int:
     """How many closed buckets had rows of a version and do not count for it."""
     return sum(bucket.sums.get(key) == VOID for bucket in buckets)
+
+
+def digest_of_pairs(addresses: Array, pairs: Pairs) -> str:
+    """Over address `(n, 3)`, scores and outcome of every pair of a bucket, in the order of addresses; never inputs."""
+    order = np.lexsort((addresses[:, 2], addresses[:, 1], addresses[:, 0]))
+    digest = hashlib.sha256(np.ascontiguousarray(addresses[order], "<i8").tobytes())
+    for values in (pairs.champion, pairs.challenger, pairs.outcome):
+        plain = np.where(np.isnan(values), np.nan, values).astype("<f8")  # one NaN for all kinds of it
+        digest.update(np.ascontiguousarray(plain[order]).tobytes())
+    return "sha256:" + digest.hexdigest()
 
 
 def pairs_digest(kept: Sequence[Kept]) -> str:

@@ -6,7 +6,6 @@ id, what was decided and how probable that was. The outcome, and who reported it
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,10 +39,10 @@ class Facts(Struct, frozen=True, eq=False):
 
 
 class Answered(Struct, frozen=True, eq=False):
-    """One version's side of a bucket: pairs with the digest of all of them, segments by further features, counts."""
+    """One version's side of a bucket: pairs with their addresses `(n, 3)`, segments by further features, counts."""
 
     pairs: Pairs
-    digest: str
+    addresses: Array
     further_segments: tuple[Array, ...]
     serving: Serving
     population: Population
@@ -94,7 +93,7 @@ def answered(
     n_over_cap = sum(len(part.rows) for part in parts) - len(outcome)
     return Answered(
         pairs=pairs,
-        digest=_digest(parts, chosen, pairs),
+        addresses=np.concatenate([_addresses(part.head, rows) for part, rows in zip(parts, chosen, strict=True)]),
         further_segments=tuple(map(few, segments[1:])),
         serving=sum((part.serving for part in parts), Serving()),
         population=population + Population(n_over_cap=n_over_cap),
@@ -218,14 +217,3 @@ def _within_cap(parts: Sequence[_Part], share: float | None) -> list[Array]:
     keep = within_cap(np.where(is_known, source, ""), addresses, int(is_known.sum()), share)
     masks = np.split(keep, np.cumsum([len(part.rows) for part in parts])[:-1])
     return [part.rows[mask] for part, mask in zip(parts, masks, strict=True)]
-
-
-def _digest(parts: Sequence[_Part], chosen: Sequence[Array], pairs: Pairs) -> str:
-    """Over address, scores and outcome of every pair, in the order of addresses; never inputs."""
-    addresses = np.concatenate([_addresses(part.head, rows) for part, rows in zip(parts, chosen, strict=True)])
-    order = np.lexsort((addresses[:, 2], addresses[:, 1], addresses[:, 0]))
-    digest = hashlib.sha256(addresses[order].tobytes())
-    for values in (pairs.champion, pairs.challenger, pairs.outcome):
-        plain = np.where(np.isnan(values), np.nan, values).astype("<f8")  # one NaN for all kinds of it
-        digest.update(np.ascontiguousarray(plain[order]).tobytes())
-    return "sha256:" + digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from registry.errors import NoChampion
+from registry.reader import RegistryReader
 from registry.store import Registry
 from registry.types import ClosedBucket, Lineup, Model, Reign, Version
 from retrain.cohorts import Contender, OpenCohorts
@@ -34,7 +35,7 @@ class ReignState:
         self.contenders = contenders_of(lineups, model, self.reign, self.versions, bucket_s)
         closed_before = _last_closed(registry, name, before_reign=self.reign.number)
         self.cohorts = OpenCohorts(name, self.reign.first_generation, self.closed, closed_before)
-        self.n_promoted = _n_promoted(registry, name, self.reign)
+        self.n_promoted = n_promoted(registry, name, self.reign)
 
     @property
     def rule(self) -> Rule:
@@ -101,7 +102,7 @@ def contenders_of(
     return found
 
 
-def _n_promoted(registry: Registry, model: str, reign: Reign) -> int:
+def n_promoted(registry: RegistryReader, model: str, reign: Reign) -> int:
     """Matured outcomes that the champion's promotion rested on; where a person promoted without, what the terms ask."""
     for decision in reversed(registry.decisions(model)):
         if decision.kind == "promote" and decision.to_generation <= reign.first_generation:

@@ -24,7 +24,7 @@ from gateway.shadow import Mirror
 from gateway.status import mirrored_versions
 from gateway.wire.own import Asked, Said
 from registry.store import Registry
-from registry.types import InputSchema, Policy, Principal, Signature, Task, TrainingReport
+from registry.types import Dtype, InputSchema, Policy, Principal, Signature, Task, TrainingReport
 from retrain.cycle import Cycle
 from retrain.drift.watch import DriftWatch
 from tests.actors import SCHEMA, signature
@@ -121,16 +121,21 @@ class Stage:
         writer: PredictionWriter | None = None,
         stamped: float | None = None,
         serving: Serving | None = None,
+        texts: Sequence[tuple[str, ...]] | None = None,
     ) -> list[Address]:
         """The present champion answers `rows`, `(n, 2)`, at a time of the caller's; returns where they stand.
 
+        `texts`: each row's string features, where the model's schema has any.
         `stamped`: when the run is stamped, if that is another time; `serving`: by which lineup, if not the present one.
         """
         if serving is None:
             if self.lineups.moved():
                 self.lineups.refresh()
             serving = self.lineups[self.name]
-        columns = Columns(len(rows), {"float64": np.ascontiguousarray(rows, np.float64)}, {})
+        blocks: dict[Dtype, Array] = {"float64": np.ascontiguousarray(rows, np.float64)}
+        if texts is not None:
+            blocks["string"] = np.array(texts, object)
+        columns = Columns(len(rows), blocks, {})
         times = [at_us(day)] * len(rows)
         said = Said(
             associations=list(associations) if associations else None,

@@ -31,6 +31,7 @@ COMMANDS = {
     "outcome": "calls",
     "wait": "calls",
     "export": "export",
+    "bundle": "bundle",
     "keys": "keys",
     "audit": "audit",
     "doctor": "doctor",

@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from gateway.bundler import Bundler
 from gateway.clock import JournalClock
 from gateway.config import Settings
 from gateway.desk import JournalDesk
@@ -31,6 +32,7 @@ class Parts(Struct, frozen=True):
     desk: JournalDesk
     pulse: Pulse
     exposition: Exposition
+    bundler: Bundler
 
 
 Using = NamedDependency[Parts]

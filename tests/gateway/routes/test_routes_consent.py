@@ -222,6 +222,7 @@ def test_a_name_that_was_made_for_a_file_that_is_refused_is_free_again(people: P
 NEEDED: dict[str, set[str]] = {
     "GET /admin/models/{model}/drift": {"read"},
     "GET /admin/models/{model}/export": {"read"},
+    "GET /admin/models/{model}/bundle": {"read"},
     "POST /models/{model}/predict": {"predict"},
     "GET /models/{model}/predictions": {"read", "predict"},
     "GET /models/{model}/predictions/{prediction_id}": {"read", "predict"},
