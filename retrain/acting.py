@@ -146,7 +146,6 @@ def population_document(population: Population) -> dict[str, Any]:
         "n_rows": population.n_rows,
         "n_due": population.n_due,
         "share_due": population.n_due / population.n_rows if population.n_rows else None,
-        "observed_disagreement": population.observed_disagreement,
         "n_over_cap": population.n_over_cap,
     }
 

@@ -136,7 +136,7 @@ class BucketReader:
 
 def kept_from(said: Answered, rule: Rule) -> Kept:
     """What is kept of pairs; each feature that the terms name divides them into segments of its own."""
-    sums = sums_of(said.pairs, rule, said.serving)
+    sums = sums_of(said.pairs, rule, said.serving, at_stake_undue=said.at_stake_undue)
     for names in said.further_segments:
         more = sums_of(replace(said.pairs, segment=names), rule).segments
         sums = replace(sums, segments=sums.segments | more)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from gateway.clock import MICROSECONDS
 from gateway.records import moment
 from retrain.acting import config_digest, population_document
 from retrain.cohorts import Contender
-from retrain.evidence import BucketSums, Evidence
-from retrain.evidence.ranking import paired_auc
+from retrain.evidence import BucketSums, Evidence, Rule, metrics_of_sums
 from retrain.judgement import Judged, Watched
 from retrain.kept import n_void
 from retrain.reign import ReignState
@@ -92,7 +89,7 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
         "conditions": msgspec.to_builtins(evidence.conditions),
         "forecast": msgspec.to_builtins(evidence.forecast),
         "retire": evidence.retire,
-        "metrics": metrics_of([kept.sums for kept in judged.kept]),
+        "metrics": metrics_document([kept.sums for kept in judged.kept], contender.rule),
         "population": population_document(judged.population),
         "corrections": {
             "n_corrected": judged.late.n_corrected,
@@ -131,35 +128,7 @@ def _probation(watched: Watched | None) -> dict[str, Any] | None:
     }
 
 
-def metrics_of(sums: Sequence[BucketSums]) -> dict[str, dict[str, float | None]]:
-    """Both versions' metrics on all closed buckets, for people: they decide nothing.
-
-    `auc` and `ks` are of scores rounded to quarters of log-odds, as the sums hold them.
-    """
-    n = sum(each.n_bets for each in sums)
-    if n == 0:
-        return {"champion": {}, "challenger": {}}
-    champion_loss = math.fsum(each.sum_champion_loss for each in sums) / n
-    loss = (champion_loss, champion_loss - math.fsum(each.sum_d for each in sums) / n)
-    found: list[dict[str, float | None]] = [{"loss": each} for each in loss]
-    tables = [each.scores.tables() for each in sums if each.scores is not None]
-    if tables:
-        negatives, positives = (np.sum([table[y] for table in tables], axis=0) for y in (0, 1))
-        auc = paired_auc(negatives, positives)
-        rate = float(positives.sum() / (positives.sum() + negatives.sum()))
-        for place, axis in ((0, 1), (1, 0)):
-            by_level = [table.sum(axis=axis) for table in (negatives, positives)]
-            found[place] |= {
-                "auc": None if auc is None else (auc.champion, auc.challenger)[place],
-                "ks": _ks(*by_level),
-                "base_rate": rate,
-            }
-    return {"champion": found[0], "challenger": found[1]}
-
-
-def _ks(negatives: Any, positives: Any) -> float | None:
-    """The largest distance between the distributions of both classes' scores."""
-    if not negatives.sum() or not positives.sum():
-        return None
-    distance = np.cumsum(negatives) / negatives.sum() - np.cumsum(positives) / positives.sum()
-    return float(np.abs(distance).max())
+def metrics_document(sums: Sequence[BucketSums], rule: Rule) -> dict[str, dict[str, float]]:
+    """Both versions' metrics on all closed buckets, for people: they decide nothing. What a task lacks is not there."""
+    champion, challenger = metrics_of_sums(sums, rule)
+    return {"champion": msgspec.to_builtins(champion), "challenger": msgspec.to_builtins(challenger)}

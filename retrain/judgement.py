@@ -11,7 +11,7 @@ from retrain.cohorts import Contender
 from retrain.corrections import Corrections, Late
 from retrain.evidence import BucketSums, Detector, Evidence, Probation, Rule, detect, judge, judge_probation
 from retrain.kept import Kept, kept_of
-from retrain.population import Population, observed_disagreement, words_of
+from retrain.population import Population, words_of
 from retrain.reign import ReignState
 
 
@@ -90,7 +90,6 @@ def evidence_of(contest: Contest, kept: Sequence[Kept], late: Late) -> tuple[Evi
         sums,
         contest.rule,
         n_corrected=late.n_corrected,
-        further=() if policy.observed == "always" else (observed_disagreement(population),),
         population=words_of(population, policy, weighted=weighted),
         champion=f"version {contest.champion}",
         challenger=f"version {contest.version}",

@@ -17,8 +17,8 @@ from registry.types import ClosedBucket
 from retrain.evidence import BucketSums, Pairs
 from retrain.population import Population
 
-FORMAT = 2
-"""1 were bare sums. Another one whenever sums, or how rows become pairs, change their meaning."""
+FORMAT = 3
+"""1 were bare sums, 2 had no tallies. Another one whenever sums, or how rows become pairs, change their meaning."""
 VOID = b""
 """What is kept of a bucket that says nothing of a challenger."""
 PREVIOUS = 0

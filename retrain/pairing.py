@@ -6,6 +6,7 @@ id, what was decided and how probable that was. The outcome, and who reported it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from gateway.chunk import SKIPPED, STATUSES, Chunk, Layout, ShadowChunk, unpack_
 from gateway.columns import Array, score_of
 from gateway.journal import ChunkHead
 from registry.types import Policy, Signature
-from retrain.evidence import PairedCounts, Pairs, Rule, Serving
+from retrain.evidence import PairedCounts, Pairs, Rule, Serving, at_stake_of
 from retrain.names import few, within_cap
 from retrain.population import Population, observed
 
@@ -46,6 +47,7 @@ class Answered(Struct, frozen=True, eq=False):
     further_segments: tuple[Array, ...]
     serving: Serving
     population: Population
+    at_stake_undue: float
 
 
 def answered(
@@ -97,6 +99,7 @@ def answered(
         further_segments=tuple(map(few, segments[1:])),
         serving=sum((part.serving for part in parts), Serving()),
         population=population + Population(n_over_cap=n_over_cap),
+        at_stake_undue=math.fsum(part.at_stake_undue for part in parts),
     )
 
 
@@ -123,9 +126,23 @@ class _Part:
         self.scale = self._scale(rule) if policy.metric.scale_feature else None
         self.rows = np.flatnonzero(given & looked_at.due)
         self.serving = self._served(shadow, status, given, policy.latency_limit_ms)
-        differ = np.where(given, _disagreement(self.champion, self.challenger, rule), 0.0)
-        self.population = Population(
-            int(given.sum()), len(self.rows), float(differ.sum()), float(differ[self.rows].sum())
+        self.population = Population(int(given.sum()), len(self.rows))
+        self.at_stake_undue = self._at_stake(np.flatnonzero(given & ~looked_at.due), rule)
+
+    def _at_stake(self, undue: Array, rule: Rule) -> float:
+        """By how much the two versions disagree about rows that can never have an outcome."""
+        if len(undue) == 0:
+            return 0.0
+        return at_stake_of(
+            Pairs(
+                np.full(len(undue), np.nan),
+                self.champion[undue],
+                self.challenger[undue],
+                np.full(len(undue), self.head.bucket),
+                amount=None if self.amount is None else self.amount[undue],
+                scale=None if self.scale is None else self.scale[undue],
+            ),
+            rule,
         )
 
     def segments(self, rows: Array) -> list[Array]:
@@ -187,19 +204,6 @@ def _entities(chunk: Chunk) -> Array | None:
     """Rows of one association id are one proof; rows without any are their own."""
     names = chunk.requests.associations
     return None if names is None else np.array(["" if name is None else name for name in names], dtype=np.str_)
-
-
-def _disagreement(champion: Array, challenger: Array, rule: Rule) -> Array:
-    """By how much two answers differ: in decisions where there are costs, else in scores; 0 where one has none."""
-    if rule.measured_by == "cost":
-        first, second = rule.cut
-        differ = ((champion >= first) != (challenger >= second)).astype(np.float64)
-    elif champion.ndim == 2:
-        differ = np.abs(champion - challenger).sum(axis=1) / 2.0
-    else:
-        differ = np.abs(champion - challenger)
-    answered = np.isfinite(challenger) if challenger.ndim == 1 else np.isfinite(challenger).all(axis=1)
-    return np.where(answered & np.isfinite(differ), differ, 0.0)
 
 
 def _addresses(head: ChunkHead, rows: Array) -> Array:

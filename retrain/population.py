@@ -13,38 +13,23 @@ from msgspec import Struct
 from gateway.chunk import Requests
 from gateway.columns import Array
 from registry.types import Policy
-from retrain.evidence import Condition
-
-MOST_UNOBSERVED = 0.5
 
 
 class Population(Struct, frozen=True, array_like=True):
     """How much of what a version answered can be held against an outcome; adds up over buckets.
 
-    `n_due`: rows that have an outcome, or a logged chance of one. `disagreement`: by how much the two versions differ,
-    summed over all rows, and over those that are due: in decisions where there are costs, else in scores.
+    `n_due`: rows that have an outcome, or a logged chance of one.
     """
 
     n_rows: int = 0
     n_due: int = 0
-    disagreement: float = 0.0
-    disagreement_due: float = 0.0
     n_over_cap: int = 0
     """Outcomes left out, as their source had reported its share already."""
 
     def __add__(self, other: Population) -> Population:
         return Population(
-            self.n_rows + other.n_rows,
-            self.n_due + other.n_due,
-            self.disagreement + other.disagreement,
-            self.disagreement_due + other.disagreement_due,
-            self.n_over_cap + other.n_over_cap,
-        )
-
-    @property
-    def observed_disagreement(self) -> float:
-        """The share of the disagreement that outcomes can speak of; 1 where there is none."""
-        return self.disagreement_due / self.disagreement if self.disagreement > 0.0 else 1.0
+            self.n_rows + other.n_rows, self.n_due + other.n_due, self.n_over_cap + other.n_over_cap
+        )  # fmt: skip
 
 
 class Observed(Struct, frozen=True, eq=False):
@@ -69,17 +54,6 @@ def observed(requests: Requests, n_rows: int, policy: Policy) -> Observed:
     weight = np.where(seen, np.where(np.isnan(chance), 1.0, 1.0 / chance), np.nan)
     is_plain = not might.any() and bool((weight[seen] == 1.0).all())
     return Observed(seen, seen | might, None if is_plain else weight)
-
-
-def observed_disagreement(population: Population) -> Condition:
-    """Where the versions differ, outcomes are mostly seen: else the evidence is about something else."""
-    share = population.observed_disagreement
-    return Condition(
-        "observed_disagreement",
-        share >= MOST_UNOBSERVED,
-        f"{100 * share:.1f} % of what the two versions disagree by is on rows that can have an outcome, of the "
-        f"{100 * MOST_UNOBSERVED:g} % needed",
-    )
 
 
 def words_of(population: Population, policy: Policy, *, weighted: bool) -> str:

@@ -10,6 +10,7 @@ import rich_click as click
 
 from gateway.cli.options import Failed, json_option, show
 from gateway.cli.pairs_file import pairs_in
+from gateway.cli.shown import metric_lines
 from gateway.cli.typed import TableRefused
 from retrain.evidence import Evidence, EvidenceError, Loss, Metrics, Rule, Task, metrics_of
 from retrain.evidence import compare as judged
@@ -95,8 +96,6 @@ def _text(evidence: Evidence, metrics: tuple[Metrics, Metrics]) -> str:
     lines = [f"{evidence.verdict}. {evidence.sentence}"]
     lines.extend(f"  [{'x' if c.holds else ' '}] {c.name}: {c.detail}" for c in evidence.conditions)
     lines.append("  shown, never decided by:")
-    for name in Metrics.__struct_fields__:
-        champion, challenger = (getattr(each, name) for each in metrics)
-        if champion is not None:
-            lines.append(f"    {name.replace('_', ' ')}: champion {champion:.6g}, challenger {challenger:.6g}")
+    champion, challenger = (msgspec.to_builtins(each) for each in metrics)
+    lines.extend(f"    {line}" for line in metric_lines(champion, challenger))
     return "\n".join(lines)

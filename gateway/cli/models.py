@@ -10,6 +10,7 @@ import msgspec
 import rich_click as click
 
 from gateway.cli.options import Target, moment_option, on_target
+from gateway.cli.shown import metric_lines
 from gateway.errors import ProblemError
 from registry.types import Feature
 
@@ -188,12 +189,9 @@ def _probation_text(probation: dict[str, Any]) -> list[str]:
 def _beside(entry: dict[str, Any]) -> list[str]:
     """Figures that decide nothing: metrics, whose outcomes were seen, and what was corrected since."""
     lines = []
-    metrics = entry.get("metrics") or {}
-    shared = [name for name in metrics.get("challenger", {}) if name != "base_rate"]
-    pairs = [(name, metrics["champion"][name], metrics["challenger"][name]) for name in shared]
-    told = [f"{name} {mine:.4g} (champion {theirs:.4g})" for name, theirs, mine in pairs if None not in (theirs, mine)]
-    if told:
-        lines.append("shown, never deciding: " + ", ".join(told))
+    metrics = entry.get("metrics") or {"champion": {}, "challenger": {}}
+    if told := [*metric_lines(metrics["champion"], metrics["challenger"])]:
+        lines += ["shown, never decided by:", *(f"  {line}" for line in told)]
     population = entry.get("population") or {}
     if population.get("n_due") != population.get("n_rows"):
         lines.append(f"outcomes can exist for {population['n_due']:,} of {population['n_rows']:,} rows")

@@ -25,7 +25,7 @@ from retrain.bundle.document import BucketFacts, Document, Judged, Known, Moment
 from retrain.bundle.pairs_file import PairsWriter
 from retrain.cohorts import Contender, cursor_of, heads_of, matured_us
 from retrain.corrections import Corrections, Late
-from retrain.document import metrics_of
+from retrain.document import metrics_document
 from retrain.errors import BundleRefused
 from retrain.evidence import BucketSums, Rule, judge
 from retrain.evidence.cohorts import days_of
@@ -77,7 +77,7 @@ def collected(
     basis = _basis(registry, wanted, decision)
     judged: Judged | None = None
     mirror: dict[str, Any] | None = None
-    metrics: dict[str, dict[str, float | None]] = {}
+    metrics: dict[str, dict[str, float]] = {}
     course: tuple[Moment, ...] = ()
     if basis is not None:
         with (
@@ -88,7 +88,7 @@ def collected(
             judged, kept = found.judged(pairs_path)
             mirror = found.mirror()
             sums = [each.sums for each in kept]
-            metrics, course = metrics_of(sums), tuple(found.course(sums))
+            metrics, course = metrics_document(sums, judged.rule), tuple(found.course(sums))
     lineups = registry.lineups(model.name)
     before, after = _lineups(lineups, decision)
     audit = _audit(registry, wanted, decision)
@@ -184,6 +184,7 @@ class _Reading:
                     BucketFacts(
                         bucket=bucket.bucket, n_pairs=len(said.pairs), pairs=one.pairs, serving=said.serving,
                         population=one.population,
+                        at_stake_undue=said.at_stake_undue,
                     )
                 )  # fmt: skip
         decision = self._basis.decision

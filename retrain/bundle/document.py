@@ -35,6 +35,7 @@ class BucketFacts(Struct, frozen=True, kw_only=True):
     pairs: str
     serving: Serving
     population: Population
+    at_stake_undue: float
 
 
 class Moment(Struct, frozen=True):
@@ -108,7 +109,7 @@ class Document(Struct, frozen=True, kw_only=True):
     lineup_after: Lineup | None
     versions: tuple[Version, ...]
     mirror: dict[str, Any] | None
-    metrics: dict[str, dict[str, float | None]]
+    metrics: dict[str, dict[str, float]]
     course: tuple[Moment, ...]
     audit: tuple[dict[str, Any], ...]
     audit_head: str | None

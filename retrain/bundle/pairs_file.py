@@ -32,9 +32,9 @@ class BucketPairs(Struct, frozen=True, eq=False):
     addresses: Array
     further_segments: tuple[Array, ...]
 
-    def answered(self, serving: Serving, population: Population) -> Answered:
+    def answered(self, serving: Serving, population: Population, at_stake_undue: float) -> Answered:
         """As the cycle made them of the journal, with what pairs do not tell."""
-        return Answered(self.pairs, self.addresses, self.further_segments, serving, population)
+        return Answered(self.pairs, self.addresses, self.further_segments, serving, population, at_stake_undue)
 
 
 class PairsWriter:

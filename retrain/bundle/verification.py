@@ -142,7 +142,7 @@ def _kept(path: Path, judged: Judged) -> tuple[list[Kept], list[str]]:
         if facts is None:
             faults.append(f"bucket {bucket.bucket:,} has {len(bucket.pairs):,} pairs, and none was judged")
             continue
-        one = kept_from(bucket.answered(facts.serving, facts.population), judged.rule)
+        one = kept_from(bucket.answered(facts.serving, facts.population, facts.at_stake_undue), judged.rule)
         kept.append(one)
         if len(bucket.pairs) != facts.n_pairs:
             faults.append(f"bucket {bucket.bucket:,} has {len(bucket.pairs):,} pairs, {facts.n_pairs:,} were judged")

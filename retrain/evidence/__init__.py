@@ -16,9 +16,11 @@ condition holds, on closed buckets:
 
 `worse` is the first two in reverse. Everything is computed from sums that add up, so order of rows, shards and
 restarts change nothing: `compare(pairs, rule)` is `judge` over `sums_of` each bucket. After a promotion
-`judge_probation` and then `detect` watch over it. `metrics_of` is for people, and decides nothing.
+`judge_probation` and then `detect` watch over it. `metrics_of` and `metrics_of_sums` are for people,
+and decide nothing.
 """
 
+from retrain.evidence.bets import at_stake_of
 from retrain.evidence.choice import Candidate, choose
 from retrain.evidence.cohorts import BucketSums, Sums, sums_of
 from retrain.evidence.detector import Detector, detect
@@ -26,7 +28,7 @@ from retrain.evidence.errors import EvidenceError
 from retrain.evidence.forecast import Forecast
 from retrain.evidence.guards import Condition
 from retrain.evidence.judge import Evidence, compare, judge
-from retrain.evidence.metrics import Metrics, metrics_of
+from retrain.evidence.metrics import Metrics, metrics_of, metrics_of_sums
 from retrain.evidence.pairs import Pairs
 from retrain.evidence.probation import Probation, judge_probation, probation_rule
 from retrain.evidence.rule import Loss, Rule, Task, Verdict
@@ -50,12 +52,14 @@ __all__ = [
     "Sums",
     "Task",
     "Verdict",
+    "at_stake_of",
     "choose",
     "compare",
     "detect",
     "judge",
     "judge_probation",
     "metrics_of",
+    "metrics_of_sums",
     "probation_rule",
     "sums_of",
 ]

@@ -106,6 +106,16 @@ def bets_of(pairs: Pairs, rule: Rule, n_classes: int) -> Bets:
     )
 
 
+def at_stake_of(pairs: Pairs, rule: Rule) -> float:
+    """Σ(gap + gap_reverse) of rows whose outcome nobody sees: by how much the two versions disagree about them.
+
+    0 for recommendations: what was shown stands, by its weight, for what was not.
+    """
+    if rule.measured_by == "reward":
+        return 0.0
+    return float(sum(gaps.sum() for gaps in _gaps_unseen(pairs, rule)))
+
+
 class _Groups:
     """Rows by entity; every row by itself where it has none."""
 

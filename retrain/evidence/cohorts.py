@@ -20,6 +20,7 @@ from retrain.evidence.pairs import Pairs
 from retrain.evidence.ranking import ScoreCounts, score_counts
 from retrain.evidence.rule import Rule
 from retrain.evidence.serving import Serving
+from retrain.evidence.tallies import Tallies, tallies_of
 
 MOST_NAMES = 64
 """Segments, or sources, of one bucket that sums are kept of."""
@@ -103,8 +104,17 @@ class BucketSums(Sums, frozen=True, kw_only=True):
     """Binary tasks, without weights."""
     calibration: Calibration | None = None
     """Binary tasks, without weights."""
+    tallies: Tallies | None = None
+    """Not of recommendations. They decide nothing."""
     serving: Serving | None = None
     """Given by who knows it; pairs alone do not say how a version served."""
+    at_stake_undue: float = 0.0
+    """As `at_stake`, of rows that can never have an outcome: given by who knows it, as they make no pairs."""
+
+    @property
+    def at_stake_unobserved(self) -> float:
+        """What the versions disagree by where nothing is seen, and nothing that is seen stands for it."""
+        return self.at_stake_undue + (0.0 if self.is_weighted else self.at_stake_unseen)
 
     def merge(self, other: "BucketSums") -> "BucketSums":
         """The sums of both shards of one bucket: commutative, and associative up to rounding.
@@ -117,8 +127,10 @@ class BucketSums(Sums, frozen=True, kw_only=True):
         return total_of((self, other))
 
 
-def sums_of(pairs: Pairs, rule: Rule, serving: Serving | None = None) -> BucketSums:
+def sums_of(pairs: Pairs, rule: Rule, serving: Serving | None = None, *, at_stake_undue: float = 0.0) -> BucketSums:
     """The sums of the rows of one bucket, or of one shard of it that holds its entities whole; at least one row.
+
+    `at_stake_undue`: `bets.at_stake_of` the rows of it that can never have an outcome, which make no pairs.
 
     Raises:
         UnusedColumn: `pairs` holds a column that this rule would have to ignore.
@@ -139,7 +151,9 @@ def sums_of(pairs: Pairs, rule: Rule, serving: Serving | None = None) -> BucketS
         sources=_by_name("source", pairs, rule),
         scores=score_counts(scored) if scored is not None else None,
         calibration=_calibration(scored, rule) if scored is not None else None,
+        tallies=tallies_of(pairs, rule),
         serving=serving,
+        at_stake_undue=at_stake_undue,
     )
 
 
@@ -228,7 +242,7 @@ def total_of(sums: Sequence[BucketSums]) -> BucketSums:
     if len(sums) == 1:
         return sums[0]
     scores, calibrations = _given(each.scores for each in sums), _given(each.calibration for each in sums)
-    servings = _given(each.serving for each in sums)
+    servings, tallies = _given(each.serving for each in sums), _given(each.tallies for each in sums)
     return BucketSums(
         bucket=max(each.bucket for each in sums),
         **asdict(added(sums)),
@@ -236,7 +250,9 @@ def total_of(sums: Sequence[BucketSums]) -> BucketSums:
         sources=_named_totals([each.sources for each in sums]),
         scores=ScoreCounts.sum(scores) if scores else None,
         calibration=Calibration.sum(calibrations) if calibrations else None,
+        tallies=reduce(add, tallies) if tallies else None,
         serving=reduce(add, servings) if servings else None,
+        at_stake_undue=math.fsum(each.at_stake_undue for each in sums),
     )
 
 

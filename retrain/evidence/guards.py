@@ -7,7 +7,7 @@ import math
 
 import msgspec
 
-from retrain.evidence.cohorts import Sums
+from retrain.evidence.cohorts import BucketSums, Sums
 from retrain.evidence.confseq import DayWindows
 from retrain.evidence.eprocess import LOG_OF_NOTHING
 from retrain.evidence.rule import Rule
@@ -125,9 +125,14 @@ def coverage(total: Sums, *, weighted: bool, rule: Rule) -> Condition:
     )
 
 
-def observed(total: Sums) -> Condition:
-    """The versions disagree mostly where outcomes are seen: elsewhere nothing is known of who is right."""
-    share = total.at_stake_unseen / (total.at_stake + total.at_stake_unseen)
+def observed(total: BucketSums) -> Condition:
+    """The versions disagree mostly where outcomes are seen: elsewhere nothing is known of who is right.
+
+    By the loss that is at stake between the two answers, on rows whose outcome did not arrive, and on those that can
+    never have one: a rejected application does not show whether it would have been paid back. Where the chance of
+    seeing it was logged, those that were seen stand for the others.
+    """
+    share = total.at_stake_unobserved / (total.at_stake + total.at_stake_unseen + total.at_stake_undue)
     return Condition(
         "observed",
         share <= MOST_UNSEEN,

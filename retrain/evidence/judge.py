@@ -82,15 +82,14 @@ def judge(
     rule: Rule,
     *,
     n_corrected: int = 0,
-    further: tuple[Condition, ...] = (),
     population: str = "",
     champion: str = "the champion",
     challenger: str = "the challenger",
 ) -> Evidence:
     """Judge the closed buckets of a reign: each once or in shards, in any order, all made under this `rule`.
 
-    `n_corrected`: outcomes of these buckets that were corrected after they were closed. `further`: what
-    else must hold, that sums do not tell. `population`: of what the outcomes are, after "matured outcomes".
+    `n_corrected`: outcomes of these buckets that were corrected after they were closed. `population`: of what the
+    outcomes are, after "matured outcomes".
 
     Raises:
         MismatchedSums: the sums were made under another rule.
@@ -122,7 +121,6 @@ def judge(
         *_span(days, rule),
         *minimums,
         *_vetoes(total, days, rule),
-        *further,
     )
     verdict: Verdict
     if log_e_inferior >= math.log(1.0 / rule.alpha) and _is_clearly_worse(loss, rule):
@@ -194,7 +192,7 @@ def _minimums(total: BucketSums, n_corrected: int, rule: Rule) -> tuple[Conditio
     conditions.append(guards.coverage(total, weighted=total.is_weighted and not is_reward, rule=rule))
     if total.is_weighted:
         conditions.append(guards.effective_sample(total, rule))
-    elif total.at_stake_unseen > 0.0:
+    if total.at_stake_unobserved > 0.0:
         conditions.append(guards.observed(total))
     if n_corrected:
         conditions.append(guards.corrections(n_corrected, total, rule))

@@ -199,7 +199,9 @@ def test_without_logged_chances_the_claim_is_about_what_was_approved_and_says_so
         assert "of rows decided approve, which say nothing of the 1" in promotion.reason
         population = promotion.evidence["population"]
         assert 0.8 < population["share_due"] < 0.9
-        assert population["observed_disagreement"] > 0.5
+        (seen,) = [each for each in promotion.evidence["conditions"] if each["name"] == "observed"]
+        assert seen["holds"]
+        assert 0 < int(seen["detail"].split(" %")[0]) <= 50
 
 
 def test_with_logged_chances_the_claim_is_about_everybody(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_versions_that_differ_where_nothing_is_seen_are_not_promoted(tmp_path: P
         ends(stage, 2)
         stage.close_all()
         conditions = {condition["name"]: condition for condition in stage.entry(version)["conditions"]}
-        assert not conditions["observed_disagreement"]["holds"]
+        assert not conditions["observed"]["holds"]
 
 
 # --- what came after its time, and what was kept before this code
@@ -292,7 +294,7 @@ def test_sums_of_another_format_are_derived_again_from_the_journal(tmp_path: Pat
             old.close_all()
             assert old.entry(version)["log_e"] == expected["log_e"]
             assert old.entry(version)["n_matured"] == expected["n_matured"]
-    assert FORMAT == 2
+    assert FORMAT == 3
 
 
 def test_compare_of_the_pairs_and_the_cycle_say_the_same_of_a_cost(tmp_path: Path) -> None:

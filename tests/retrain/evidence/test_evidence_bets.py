@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrain.evidence import Pairs, Rule, compare, judge, sums_of
+from retrain.evidence import BucketSums, Condition, Pairs, Rule, at_stake_of, compare, judge, sums_of
 from retrain.evidence.errors import ImpossibleValue, TooManyNames
 
 RULE = Rule(task="regression")
@@ -231,6 +231,31 @@ def test_disagreement_where_nothing_is_seen_is_held_against_the_challenger() -> 
     assert condition.detail.startswith("63 % of what the two versions disagree about is on rows without an outcome")
     failed = Pairs(alike.outcome, alike.champion, np.where(seen, 1.0, math.nan), days)
     assert compare(failed, rule).promote
+
+
+def test_rows_that_can_never_have_an_outcome_count_as_those_whose_outcome_did_not_come() -> None:
+    """One condition, whether such a row is in the pairs or only what is at stake about it is told."""
+    rng = np.random.default_rng(13)
+    n = 600
+    days, seen = np.arange(n) // 10, np.arange(n) % 5 < 2
+    outcome = np.where(seen, rng.normal(1.0, 0.5, n), math.nan)
+    whole = Pairs(outcome, np.zeros(n), np.where(seen, 1.0, 2.5), days)
+    rule = Rule(task="regression")
+
+    def observed(sums: list[BucketSums]) -> Condition:
+        return next(each for each in judge(sums, rule).conditions if each.name == "observed")
+
+    known = [~np.isnan(day.outcome) for day in whole.by_bucket()]
+    told = [
+        sums_of(day.rows(which), rule, at_stake_undue=at_stake_of(day.rows(~which), rule))
+        for day, which in zip(whole.by_bucket(), known, strict=True)
+    ]
+    assert observed(told) == observed([sums_of(day, rule) for day in whole.by_bucket()])
+    assert not observed(told).holds
+    few = [sums_of(day.rows(~np.isnan(day.outcome)), rule, at_stake_undue=1.0) for day in whole.by_bucket()]
+    assert observed(few).holds
+    shown = Pairs(np.full(4, math.nan), np.full(4, 0.5), np.full(4, 0.9), np.zeros(4, dtype=int))
+    assert at_stake_of(shown, Rule(task="recommendation")) == 0.0
 
 
 def test_what_weighted_outcomes_and_rewards_say() -> None:

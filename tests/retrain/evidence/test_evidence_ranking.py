@@ -5,12 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrain.evidence import Metrics, Pairs, Rule, compare, metrics_of, sums_of
+from retrain.evidence import Metrics, Pairs, Rule, Task, compare, metrics_of, metrics_of_sums, sums_of
 from retrain.evidence.bets import Scored
 from retrain.evidence.metrics import auc, average_precision, ks_statistic
 from retrain.evidence.ranking import PairedAuc, ScoreCounts, lowest_gain, paired_auc, score_counts
@@ -136,6 +137,57 @@ def test_counts_are_not_kept_where_rows_are_weighted() -> None:
     pairs = Pairs(np.ones(2), np.full(2, 0.5), np.full(2, 0.6), np.zeros(2, dtype=int), weight=np.array([1.0, 2.0]))
     sums = sums_of(pairs, Rule())
     assert (sums.scores, sums.calibration) == (None, None)
+
+
+def test_sums_of_buckets_show_what_their_rows_do() -> None:
+    """All but the order of scores to the last digits; that as of scores rounded to quarters of log-odds."""
+    rng = np.random.default_rng(5)
+    n = 2000
+    steps = np.arange(-20, 21) / 4.0
+    of_champion, of_challenger = (1.0 / (1.0 + np.exp(-rng.choice(steps, n))) for _ in range(2))
+    happened = (rng.random(n) < of_challenger).astype(float)
+    happened[::50] = math.nan
+    of_challenger[::70] = math.nan
+    pairs = Pairs(happened, of_champion, of_challenger, np.arange(n) // 100, amount=rng.uniform(1, 9, n))
+    rule = Rule(loss="cost", costs=((0.0, 5.0), (1.0, 0.0)), thresholds=(0.2, 0.3))
+    exact, kept = metrics_of(pairs, rule), metrics_of_sums([sums_of(each, rule) for each in pairs.by_bucket()], rule)
+    for mine, theirs in zip(kept, exact, strict=True):
+        told = msgspec.to_builtins(theirs)
+        assert {"cost", "auc", "ks", "observed_to_expected", "log_e_miscalibrated"} <= told.keys()
+        assert msgspec.to_builtins(mine) == pytest.approx(told, rel=1e-9)
+    known = ~np.isnan(happened)
+    decided = np.where(of_champion >= 0.2, np.where(happened == 0, 1.0, 0.0), np.where(happened == 1, 5.0, 0.0))
+    assert exact[0].cost == pytest.approx((decided * pairs.amount)[known].mean(), rel=1e-9)
+    assert exact[0].observed_to_expected == pytest.approx(happened[known].sum() / of_champion[known].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression", "recommendation"])
+def test_sums_of_buckets_show_what_their_rows_do_of_every_task(task: Task) -> None:
+    rng = np.random.default_rng(6)
+    n = 300
+    wide = rng.dirichlet([1.0, 1.0, 1.0], n), rng.dirichlet([2.0, 1.0, 1.0], n)
+    flat = rng.uniform(0.1, 0.9, n), rng.uniform(0.1, 0.9, n)
+    outcome = rng.integers(0, 3, n).astype(float) if task == "multiclass" else rng.random(n)
+    pairs = Pairs(outcome, *(wide if task == "multiclass" else flat), np.arange(n) // 30)
+    rule = Rule(task=task)
+    kept = metrics_of_sums([sums_of(each, rule) for each in pairs.by_bucket()], rule)
+    for mine, theirs in zip(kept, metrics_of(pairs, rule), strict=True):
+        assert msgspec.to_builtins(mine) == pytest.approx(msgspec.to_builtins(theirs), rel=1e-9)
+    assert metrics_of_sums([], rule) == (Metrics(), Metrics())
+
+
+def test_weighted_rows_are_shown_by_what_they_stand_for() -> None:
+    """A row that one in four was seen of counts as four."""
+    bucket = np.zeros(5, dtype=int)
+    seen = Pairs(
+        np.array([1.0, 0.0]), np.array([0.9, 0.2]), np.array([0.8, 0.1]), bucket[:2], weight=np.array([4.0, 1.0])
+    )
+    four = Pairs(
+        np.array([1.0, 1.0, 1.0, 1.0, 0.0]), np.array([0.9] * 4 + [0.2]), np.array([0.8] * 4 + [0.1]), bucket
+    )  # fmt: skip
+    (weighted, _), (plain, _) = metrics_of_sums([sums_of(seen, Rule())], Rule()), metrics_of(four, Rule())
+    assert (weighted.brier, weighted.base_rate) == pytest.approx((plain.brier, plain.base_rate))
+    assert (weighted.auc, weighted.log_e_miscalibrated) == (None, None)
 
 
 def test_metrics_of_every_task() -> None:
