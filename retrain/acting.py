@@ -81,7 +81,7 @@ def promote(
     ready = {each.contender.version: each for each in judged if each.evidence.promote}
     if not ready:
         return False
-    candidates = [Candidate(number, each.evidence) for number, each in ready.items()]
+    candidates = [Candidate(number, each.evidence, each.latency_s) for number, each in ready.items()]
     best = ready[choose(candidates, lambda a, b: log_e_between(ready[a.version], ready[b.version])).version]
     evidence = frozen_evidence(best.contender.rule, best.evidence, best.population, best.late)
     known = _known(state, evidence, best.contender.rule, best.kept)

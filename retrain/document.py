@@ -83,6 +83,7 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
         "log_e_clustered": evidence.log_e_clustered,
         "n_matured": evidence.n,
         "n_corrected": judged.late.n_corrected,
+        "latency_s": judged.latency_s,
         "mean_difference": evidence.mean,
         "low": evidence.low,
         "high": evidence.high,

@@ -9,7 +9,7 @@ from msgspec import Struct
 from registry.types import ClosedBucket, Policy
 from retrain.cohorts import Contender
 from retrain.corrections import Corrections, Late
-from retrain.evidence import BucketSums, Detector, Evidence, Probation, Rule, detect, judge, judge_probation
+from retrain.evidence import BucketSums, Detector, Evidence, Probation, Rule, Serving, detect, judge, judge_probation
 from retrain.kept import Kept, kept_of
 from retrain.population import Population, words_of
 from retrain.reign import ReignState
@@ -36,6 +36,11 @@ class Judged(Struct, frozen=True):
     kept: list[Kept]
     population: Population
     late: Late
+
+    @property
+    def latency_s(self) -> float | None:
+        """The 95th percentile of what the challenger took alone; None where nothing was timed."""
+        return sum((each.sums.serving or Serving() for each in self.kept), Serving()).latency_s
 
 
 class Watched(Struct, frozen=True):

@@ -16,7 +16,7 @@ from gateway.chunk import SKIPPED, STATUSES, Chunk, Layout, ShadowChunk, unpack_
 from gateway.columns import Array, score_of
 from gateway.journal import ChunkHead
 from registry.types import Policy, Signature
-from retrain.evidence import PairedCounts, Pairs, Rule, Serving, at_stake_of
+from retrain.evidence import PairedCounts, Pairs, Rule, Serving, at_stake_of, level_of
 from retrain.names import few, within_cap
 from retrain.population import Population, observed
 
@@ -193,11 +193,12 @@ class _Part:
         """
         n, failed = int(given.sum()), int((given & (status != SCORED)).sum())
         slow = PairedCounts()
+        timed = {} if shadow.alone_us is None else {level_of(shadow.alone_us): 1}
         if limit_ms is not None and shadow.alone_us is not None and n:
             champion_us = int(np.frombuffer(self._chunk.requests.latency_us, "<u4")[0])
             is_slow, was_slow = shadow.alone_us > 1e3 * limit_ms, champion_us > 1e3 * limit_ms
             slow = PairedCounts(1, int(was_slow and not is_slow), int(is_slow and not was_slow))
-        return Serving(PairedCounts(n, 0, failed), slow, n_eligible=self.head.n_rows, n_mirrored=n)
+        return Serving(PairedCounts(n, 0, failed), slow, self.head.n_rows, n, timed)
 
 
 def _entities(chunk: Chunk) -> Array | None:

@@ -213,10 +213,12 @@ class Stage:
         """The drift of a retrain worker that has just started."""
         return DriftWatch(self.registry, self.reader, self.ledger, self.new_clock(), self.settings)
 
-    def shadow(self, version: int, answer: Callable[[Array], Array], status: str = "scored") -> None:
+    def shadow(
+        self, version: int, answer: Callable[[Array], Array], status: str = "scored", *, alone_us: int | None = None
+    ) -> None:
         """Write a binary challenger's answers to every eligible row that it has none for, without running it.
 
-        `answer`: rows `(n, 2)` → P(1), of which NaN is a failure.
+        `answer`: rows `(n, 2)` → P(1), of which NaN is a failure. `alone_us`: what a row alone took.
         """
         before = self.ledger.cursor(self.name, version)
         after: Cursor = dict(before)
@@ -231,7 +233,8 @@ class Stage:
             codes = np.where(np.isnan(p), STATUSES.index("error"), STATUSES.index(status)).astype(np.uint8)
             two = np.stack([1 - p, p], axis=1).astype(np.float32)
             outputs = pack_outputs({"label": (p > 0.5).astype(np.int64), "probabilities": two}, layout.outputs)
-            shadow = ShadowChunk(layout.digest, codes.tobytes(), outputs if status == "scored" else None, chunk.at_us)
+            said = outputs if status == "scored" else None
+            shadow = ShadowChunk(layout.digest, codes.tobytes(), said, chunk.at_us, alone_us=alone_us)
             kept.append(Mirrored(head.writer, head.seq, head.generation, shadow))
         self.ledger.store_shadow(self.name, version, kept, layout, before, after)
 

@@ -14,8 +14,9 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 22.0
 
 
 class Curve(Struct, frozen=True):
-    """One quantity over days; `low` and `high` are its interval where there is one."""
+    """One quantity over days; `low` and `high` are its interval where there is one. `name`: of no other on the page."""
 
+    name: str
     title: str
     at: Sequence[datetime]
     value: Sequence[float]
@@ -49,7 +50,7 @@ def drawn(curve: Curve) -> str:
     if known:
         edges = [(place, curve.high[place]) for place in known] + [(place, curve.low[place]) for place in known[::-1]]
         corners = " ".join(f"{across(place):.1f},{up(edge or 0.0):.1f}" for place, edge in edges)
-        parts.append(f'<polygon class="band" points="{corners}"/>')
+        parts.append(f'<polygon class="band" clip-path="url(#{curve.name})" points="{corners}"/>')
     if curve.mark is not None:
         y = up(curve.mark)
         parts.append(
@@ -67,9 +68,9 @@ def drawn(curve: Curve) -> str:
             )
     return (
         f'<figure><figcaption>{escape(curve.title)}</figcaption><svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
-        f'aria-label="{escape(curve.title)}"><clipPath id="c{len(curve.title)}"><rect x="{LEFT}" y="{TOP}" '
+        f'aria-label="{escape(curve.title)}"><clipPath id="{curve.name}"><rect x="{LEFT}" y="{TOP}" '
         f'width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"/></clipPath>'
-        + "".join(part.replace("<polygon", f'<polygon clip-path="url(#c{len(curve.title)})"') for part in parts)
+        + "".join(parts)
         + "</svg></figure>"
     )
 

@@ -17,16 +17,19 @@ DONE = {
 }  # fmt: skip
 
 
+METRICS = {
+    "auc": "AUC", "ks": "KS", "brier": "Brier", "commonest_class": "always the commonest class",
+    "observed_to_expected": "observed / expected", "log_e_miscalibrated": "ln E against calibration",
+}  # fmt: skip
+"""Where a name is not its words."""
+
+
 def report_of(document: Document, digests: Mapping[str, str]) -> str:
     """The page. `digests`: file of the bundle → SHA-256."""
     title = _title(document)
-    body = [
-        _head(document, title),
-        *_evidence(document),
-        *_beside(document),
-        _who(document),
-        _hashes(document, digests),
-    ]
+    beside = [*_metrics(document), f"<div>{_mirror(document)}{_who(document)}</div>"]
+    body = [_head(document, title), *_evidence(document), f'<div class="pair">{"".join(beside)}</div>']
+    body.append(_hashes(document, digests))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
@@ -70,14 +73,15 @@ def _evidence(document: Document) -> Iterator[str]:
     if document.course:
         course = document.course
         at = [each.at for each in course]
-        needed = judged.rule.log_e_threshold
-        yield '<div class="pair">' + drawn(
-            Curve("ln E over single outcomes", at, [each.log_e for each in course], mark=needed, mark_name="needed",
-                  low=[None] * len(at), high=[None] * len(at))
-        ) + drawn(
-            Curve("mean difference of losses, with its any-time interval", at, [each.mean for each in course],
-                  [each.low for each in course], [each.high for each in course])
-        ) + "</div>"  # fmt: skip
+        grown = Curve(
+            "evidence", "ln E over single outcomes", at, [each.log_e for each in course],
+            mark=judged.rule.log_e_threshold, mark_name="needed",
+        )  # fmt: skip
+        gained = Curve(
+            "difference", "mean difference of losses, with its any-time interval", at, [each.mean for each in course],
+            [each.low for each in course], [each.high for each in course],
+        )  # fmt: skip
+        yield f'<div class="pair">{drawn(grown)}{drawn(gained)}</div>'
     conditions = evidence.get("conditions")
     if conditions:
         rows = "".join(
@@ -110,28 +114,32 @@ def _figures(judged: Judged, evidence: Mapping[str, Any]) -> str:
     ) + "</dl>"  # fmt: skip
 
 
-def _beside(document: Document) -> Iterator[str]:
-    """Metrics that decide nothing, and the account of the mirror."""
+def _metrics(document: Document) -> Iterator[str]:
+    """Metrics of both versions, which decide nothing."""
     champion, challenger = (document.metrics.get(who, {}) for who in ("champion", "challenger"))
-    names = [name for name in {**champion, **challenger} if (champion.get(name), challenger.get(name)) != (None, None)]
-    parts = []
-    if names and document.judged and document.reign:
-        rows = "".join(
-            f"<tr><th>{_name(name)}</th><td>{_number(champion.get(name))}</td><td>{_number(challenger.get(name))}</td></tr>"
-            for name in names
-        )
-        heads = f"<th>version {document.reign.champion}</th><th>version {document.judged.version}</th>"
-        parts.append(
-            '<section><h2>Shown, never deciding</h2><table class="metrics"><tr><th></th>'
-            f"{heads}</tr>{rows}</table></section>"
-        )
-    if document.mirror is not None and document.judged is not None:
-        account = document.mirror
-        told = [(name, f"{account[name]:,}") for name in ("eligible", "scored", "failed", "skipped")]
-        told += [(f"  {reason.replace('_', ' ')}", f"{n:,}") for reason, n in account["reasons"].items()]
-        parts.append(f"<section><h2>Mirror of version {document.judged.version}</h2>{_table(told)}</section>")
-    if parts:
-        yield f'<div class="pair">{"".join(parts)}</div>'
+    if not document.judged or not document.reign or not challenger:
+        return
+    rows = "".join(
+        f"<tr><th>{_text(METRICS.get(name, name.replace('_', ' ')))}</th><td>{_number(champion.get(name))}</td>"
+        f"<td>{_number(challenger.get(name))}</td></tr>"
+        for name in {**champion, **challenger}
+    )
+    heads = f"<th>version {document.reign.champion}</th><th>version {document.judged.version}</th>"
+    yield (
+        '<section><h2>Shown, never deciding</h2><table class="metrics"><tr><th></th>'
+        f"{heads}</tr>{rows}</table></section>"
+    )
+
+
+def _mirror(document: Document) -> str:
+    """What became of the rows that the version was given in this reign."""
+    if document.mirror is None or document.judged is None:
+        return ""
+    account = document.mirror
+    reasons = "".join(f", {n:,} {reason.replace('_', ' ')}" for reason, n in account["reasons"].items())
+    parts = f"{account['scored']:,} scored + {account['failed']:,} failed + {account['skipped']:,} skipped{reasons}"
+    told = [(f"version {document.judged.version}", f"{account['eligible']:,} eligible = {parts}")]
+    return f"<section><h2>Mirror</h2>{_table(told)}</section>"
 
 
 def _who(document: Document) -> str:
@@ -186,7 +194,9 @@ def _name(name: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if value is None:
+        return "–"
+    return f"{value:,.4f}" if abs(value) < 1e2 else f"{value:,.1f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def _when(at: datetime | None) -> str:

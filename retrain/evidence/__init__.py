@@ -32,7 +32,7 @@ from retrain.evidence.metrics import Metrics, metrics_of, metrics_of_sums
 from retrain.evidence.pairs import Pairs
 from retrain.evidence.probation import Probation, judge_probation, probation_rule
 from retrain.evidence.rule import Loss, Rule, Task, Verdict
-from retrain.evidence.serving import PairedCounts, Serving
+from retrain.evidence.serving import PairedCounts, Serving, level_of
 
 __all__ = [
     "BucketSums",
@@ -58,6 +58,7 @@ __all__ = [
     "detect",
     "judge",
     "judge_probation",
+    "level_of",
     "metrics_of",
     "metrics_of_sums",
     "probation_rule",

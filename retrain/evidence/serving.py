@@ -6,6 +6,7 @@ fixed bets as the evidence; three counts give the capital of every bet.
 """
 
 import math
+from itertools import accumulate
 
 import msgspec
 
@@ -16,6 +17,9 @@ BETS = Grid((0.95, 0.475, 0.2375, 0.11875, 0.059375), (0.5, 0.125, 0.125, 0.125,
 
 SRM_PRIOR = 100.0
 """How sharply a mismatch is expected near the declared share, in rows (the default of Lindon & Malek's program)."""
+
+
+LEVELS_A_DOUBLING = 8
 
 
 class PairedCounts(msgspec.Struct, frozen=True, array_like=True):
@@ -40,21 +44,39 @@ class PairedCounts(msgspec.Struct, frozen=True, array_like=True):
 class Serving(msgspec.Struct, frozen=True, array_like=True):
     """How the rows of a bucket were served: counts of all rows that the challenger was given, matured or not.
 
-    `n_eligible`, `n_mirrored`: rows that it should have seen some share of, and those that it was given.
+    `n_eligible`, `n_mirrored`: rows that it should have seen some share of, and those that it was given. `timed`: calls
+    of the challenger alone with one row, by level of time (`level_of`).
     """
 
     errors: PairedCounts = PairedCounts()
     slow: PairedCounts = PairedCounts()
     n_eligible: int = 0
     n_mirrored: int = 0
+    timed: dict[int, int] = {}
 
     def __add__(self, other: "Serving") -> "Serving":
+        levels = sorted({*self.timed, *other.timed})
         return Serving(
             self.errors + other.errors,
             self.slow + other.slow,
             self.n_eligible + other.n_eligible,
             self.n_mirrored + other.n_mirrored,
+            {level: self.timed.get(level, 0) + other.timed.get(level, 0) for level in levels},
         )
+
+    @property
+    def latency_s(self) -> float | None:
+        """The 95th percentile of the timed calls, to 9 %; None while none was timed."""
+        needed = 0.95 * sum(self.timed.values())
+        for level, so_far in zip(sorted(self.timed), accumulate(n for _, n in sorted(self.timed.items())), strict=True):
+            if so_far >= needed:
+                return 1e-6 * math.exp2(level / LEVELS_A_DOUBLING)
+        return None
+
+
+def level_of(taken_us: float) -> int:
+    """Times by eighths of a doubling: counts of them add up, and keep the order of versions that differ by more."""
+    return round(LEVELS_A_DOUBLING * math.log2(max(1.0, taken_us)))
 
 
 def log_e_no_worse(counts: PairedCounts, margin: float, grid: Grid = BETS) -> float:

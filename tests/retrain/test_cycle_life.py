@@ -186,6 +186,18 @@ def test_of_two_that_cannot_be_told_apart_the_older_is_promoted(stage: Stage) ->
     assert [version for version, _ in stage.promotions()] == [older]
 
 
+def test_of_two_that_cannot_be_told_apart_the_faster_is_promoted(stage: Stage) -> None:
+    older, younger = stage.challenger(logistic((1.0, 0.97))), stage.challenger(logistic(TRUTH))
+    for day in range(SEASON):
+        rows, happened = rows_of(day)
+        stage.outcomes(stage.predict(day + 0.5, rows), happened, day + 0.9)
+    stage.shadow(older, answers((1.0, 0.97)), alone_us=900)
+    stage.shadow(younger, answers(TRUTH), alone_us=300)
+    ends(stage, SEASON)
+    stage.close_all()
+    assert [version for version, _ in stage.promotions()] == [younger]
+
+
 # --- what a decision is computed by and from
 
 

@@ -162,6 +162,9 @@ def test_slow_answers_are_counted_where_latency_is_limited(tmp_path: Path) -> No
             assert sums.serving is not None
             assert (sums.serving.errors.n, sums.serving.n_mirrored) == (N_ROWS, N_ROWS)
             counts[limit_ms] = (sums.serving.slow.n, sums.serving.slow.challenger_only)
+            latency_s = stage.entry(version)["latency_s"]
+            assert (latency_s is None) == (limit_ms is None)
+            assert latency_s == sums.serving.latency_s
     # a stage's champion takes no time; a thousandth of a millisecond is too short for any call
     assert counts == {None: (0, 0), 1e-3: (2, 2), 1e6: (2, 0)}
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrain.evidence import Condition, PairedCounts, Pairs, Rule, Serving, judge, sums_of
+from retrain.evidence import Condition, PairedCounts, Pairs, Rule, Serving, judge, level_of, sums_of
 from retrain.evidence.eprocess import log_growth, log_mixture
 from retrain.evidence.serving import BETS, log_e_mismatch, log_e_no_worse
 
@@ -111,3 +111,16 @@ def test_corrections_after_closing_are_an_alarm_not_a_new_judgement() -> None:
     corrected = judge(sums, rule, n_corrected=7)
     assert [c.name for c in corrected.conditions if not c.holds] == ["corrections"]
     assert corrected.log_e == judge(sums, rule).log_e
+
+
+@given(st.lists(st.floats(1.0, 1e7), min_size=1, max_size=80), st.integers(0, 80))
+@settings(deadline=None, derandomize=True)
+def test_the_latency_of_timed_calls_is_their_95th_percentile_however_they_are_added_up(
+    taken_us: list[float], cut: int
+) -> None:
+    parts = [Serving(timed={level_of(each): 1}) for each in taken_us]
+    whole = sum(parts, Serving())
+    assert sum(parts[:cut], Serving()) + sum(parts[cut:], Serving()) == whole
+    exact = 1e-6 * sorted(taken_us)[math.ceil(0.95 * len(taken_us)) - 1]
+    assert whole.latency_s == pytest.approx(exact, rel=0.045)
+    assert Serving().latency_s is None
