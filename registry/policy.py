@@ -28,20 +28,32 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     loss: Annotated[
-        Loss | None, Meta(description="what an answer costs; none: log_loss for classes, absolute_error for numbers")
+        Loss | None,
+        Meta(
+            description="what an answer costs: `log_loss`, `brier` or `cost` of two classes, `log_loss` or `brier` of "
+            "several, `absolute_error` or `pinball` of numbers, `reward` of shown items; none: the first of these"
+        ),
     ] = None
     quantile: Annotated[
-        Annotated[float, Meta(gt=0, lt=1)] | None, Meta(description="of the pinball loss; none: one half")
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="that is forecast, of the pinball loss; none: one half"),
     ] = None
     cost: Annotated[
         tuple[tuple[float, ...], ...] | None,
-        Meta(description="what acting as on each class costs (rows) for each outcome (columns)"),
+        Meta(
+            description="what acting as on each class costs (rows) for each outcome (columns); each version acts by "
+            "its own threshold"
+        ),
     ] = None
     amount_feature: Annotated[
-        FeatureName | None, Meta(description="feature whose logged value multiplies the cost of its row")
+        FeatureName | None,
+        Meta(
+            description="feature whose logged value multiplies the cost of its row; not above 0: the row costs nothing"
+        ),
     ] = None
     scale_feature: Annotated[
-        FeatureName | None, Meta(description="feature whose logged value divides the error of its row")
+        FeatureName | None,
+        Meta(description="feature whose logged value divides the error of its row; not above 0: that of training does"),
     ] = None
     margin: Annotated[
         Amount | None, Meta(description="better means better by more than this; none: 0.5 % of the reference loss")
@@ -51,9 +63,12 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="probabilities are cut to this distance from 0 and 1; none: by the rarest class"),
     ] = None
     segments: Annotated[
-        tuple[FeatureName, ...], Meta(description="features in each of whose values a challenger must do no harm")
+        tuple[FeatureName, ...],
+        Meta(description="features (no floats) in each of whose values a challenger must not be shown to lose"),
     ] = ()
-    mode: Annotated[Literal["exact", "fast"], Meta(description="fast: sooner, valid only for long runs")] = "exact"
+    mode: Annotated[
+        Literal["exact", "fast"], Meta(description="`fast`: the asymptotic test, sooner, valid only for long runs")
+    ] = "exact"
 
     @property
     def implied_threshold(self) -> float | None:
@@ -73,8 +88,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     promotion: Annotated[
         Literal["automatic", "one", "four_eyes"],
         Meta(
-            description="who promotes: the rule by itself; one person; or one person what another one proposed, "
-            "who did not upload it either"
+            description="who promotes: `automatic`, the rule; `one`, a person, whom the rule asks once; `four_eyes`, a "
+            "person, what another one or the rule proposed, and never what it uploaded itself"
         ),
     ] = "automatic"
     maturity_s: Annotated[
@@ -100,7 +115,11 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
     metric: Annotated[Metric, Meta(description="by what two versions are compared")] = Metric()
     observed: Annotated[
-        Literal["always", "if_approved", "if_shown"], Meta(description="when an outcome can exist at all")
+        Literal["always", "if_approved", "if_shown"],
+        Meta(
+            description="when an outcome can exist at all. Other rows are not due: where `propensity` was logged, "
+            "those that are seen are weighted for them, else the sentence says what it is about"
+        ),
     ] = "always"
     approved_decisions: Annotated[
         tuple[Told, ...], Meta(description="logged decisions with which an outcome can exist: `approve`, 1")
@@ -116,26 +135,39 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.005
     max_source_share: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
-        Meta(description="share of the outcomes that one source may decide by; none: no cap"),
+        Meta(
+            description="share of the outcomes that one source may decide by: more are left out, chosen by a hash, and "
+            "with one source alone nothing counts; none: no cap"
+        ),
     ] = None
     min_auc_difference: Annotated[
         float, Meta(ge=-1, le=0, description="how much ranking (AUC) a challenger may lose at most")
     ] = -0.005
     max_late_corrections: Annotated[
-        Share, Meta(description="share of closed outcomes that may be corrected before a promotion waits")
+        Share,
+        Meta(
+            description="share of closed outcomes that may be corrected before a promotion waits; what comes late is "
+            "shown (as known now) and un-decides nothing"
+        ),
     ] = 0.005
     probation_days: Annotated[
-        float, Meta(ge=0, description="how long after its maturity a promotion is watched for a return")
+        float,
+        Meta(
+            ge=0, description="how many days with outcomes the deposed champion is held against the new one, at least"
+        ),
     ] = 14.0
-    probation_alpha: Annotated[float, Meta(gt=0, le=0.5, description="false returns allowed a probation")] = 0.05
+    probation_alpha: Annotated[float, Meta(gt=0, le=0.5, description="false rollbacks allowed a probation")] = 0.05
     detector_buckets: Annotated[
-        int, Meta(ge=1, description="buckets between two false alarms of the detector after a probation")
+        int,
+        Meta(ge=1, description="buckets between two false alarms of the detector that follows a probation, on average"),
     ] = 1_095
     cool_down_s: Annotated[
-        Amount | None, Meta(description="how long after a rollback the rule rests; none: one maturity window")
+        Amount | None,
+        Meta(description="how long after a rollback the rule promotes nothing; none: one maturity window"),
     ] = None
     futility: Annotated[
-        Literal["keep", "retire"], Meta(description="what becomes of a challenger that can gain nothing any more")
+        Literal["keep", "retire"],
+        Meta(description="what becomes of a challenger that can gain nothing any more: `retire` lets the rule do so"),
     ] = "keep"
 
     @property
