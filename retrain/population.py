@@ -49,6 +49,8 @@ def observed(requests: Requests, n_rows: int, policy: Policy) -> Observed:
     if policy.approved_decisions:
         decisions = requests.decisions or [None] * n_rows
         seen = np.array([decision in policy.approved_decisions for decision in decisions], bool)
+    if policy.metric.loss == "reward":  # by its weight what was shown stands for what another version would show
+        return Observed(seen, seen, None)
     chance = np.array([np.nan if p is None else p for p in requests.propensities or [None] * n_rows], np.float64)
     might = ~seen & (chance < 1.0)
     weight = np.where(seen, np.where(np.isnan(chance), 1.0, 1.0 / chance), np.nan)
