@@ -32,7 +32,7 @@ def conditions(stage: Stage, version: int) -> dict[str, dict[str, object]]:
 
 
 def shop(stage: Stage, *, min_outcomes: int, weights: Weights) -> int:
-    """Items are shown with the champion's chance, which is logged; what is shown is clicked more often where a is high."""
+    """Items are shown with the champion's chance, which is logged; the higher a is, the more is clicked."""
     stage.declare(
         replace(
             QUICK, metric=Metric(loss="reward"), observed="if_shown", approved_decisions=(1,), min_minority=0,
@@ -68,7 +68,8 @@ def test_who_would_show_what_is_clicked_is_promoted_on_what_another_one_showed(t
         assert 2_800 < n < 0.6 * 200 * LONG
         assert promoted.evidence["population"]["n_due"] == n
         days = range(len({*stage.closed(1)}))
-        expected, weights = [], []
+        expected: list[float] = []
+        weights: list[float] = []
         for day in days:
             generator = np.random.default_rng([23, day])
             rows = generator.normal(size=(200, 2))
