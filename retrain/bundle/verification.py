@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from registry.audit import changed_documents, link
 from registry.types import AuditRow, Reign
+from retrain.acting import code_digest
 from retrain.bucket import kept_from
 from retrain.bundle.document import Document, Judged, Withheld, decoded
 from retrain.bundle.pairs_file import read_pairs
@@ -81,11 +82,13 @@ def sha256_of(path: Path) -> str:
 
 def _document(folder: Path) -> Document:
     try:
-        return decoded((folder / DECISION).read_bytes())
+        document = decoded((folder / DECISION).read_bytes())
+        document.lines  # noqa: B018  # raises where one is none
     except OSError as error:
         raise BundleRefused(f"{folder} is no bundle: {DECISION}: {error.strerror}") from None
     except (msgspec.DecodeError, EvidenceError) as error:
         raise BundleRefused(f"{DECISION} cannot be read: {error}") from None
+    return document
 
 
 def _sums(folder: Path, document: Document) -> Iterator[str]:
@@ -162,6 +165,8 @@ def _differences(judged: Judged, reign: Reign, again: dict[str, Any]) -> list[st
         return []
     name, was, now = found[0]
     more = f" (and {len(found) - 1} other figures)" if len(found) > 1 else ""
+    if judged.known.hashes.get("code") != code_digest():
+        more += "; it was judged by other code than this"
     who = f"version {judged.version} against version {reign.champion}"
     return [f"judged again by these pairs, {name} of {who} is {now}, and {was} was frozen{more}"]
 

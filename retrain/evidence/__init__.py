@@ -9,8 +9,8 @@ condition holds, on closed buckets:
 - `clustered_evidence` and `effective_days`: the same claim against the ups and downs of windows of neighbouring days,
   because rows of one day share shocks that no test of single rows survives (Howard et al. 2021; Waudby-Smith et al.
   2024; Wallace 1959; Bartlett windows). Asymptotic, hence at least 28 effective days.
-- `outcomes`, `minority`, `coverage`, and where they apply `span`, `effective_sample`, `corrections`, `mirror`: enough
-  was seen, of each class, of what was due, and nothing chose what.
+- `outcomes`, `minority`, `coverage`, and where they apply `span`, `observed`, `effective_sample`, `corrections`,
+  `mirror`: enough was seen, of each class, of what was due, and nothing chose what.
 - `recent`, and where there is something to look at `errors`, `latency`, `calibration`, `ranking`, `segments`,
   `sources`: it serves no worse, harms no part of the business, and rests on no single source.
 

@@ -77,7 +77,8 @@ def turned(stage: Stage, days: range) -> None:
 
 
 def told(stage: Stage, n_kills: int) -> Life:
-    decisions, figures = [], []
+    decisions: list[tuple[str, int, int, str, Any]] = []
+    figures: list[float] = []
     for each in stage.registry.decisions("m"):
         evidence = each.evidence or {}
         decisions.append((each.kind, each.version, each.to_generation, each.reason, (each.cursors or {}).get("bucket")))
@@ -134,11 +135,11 @@ def test_the_check_finds_a_bucket_that_counts_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_decisions_of_many_killed_lives(tmp_path: Path, faults: Faults) -> None:
+def test_decisions_of_many_killed_lives(tmp_path: Path, kept: Faults) -> None:
     whole = uninterrupted(tmp_path)
     n_lives = 20
     n_kills = sum(held(tmp_path, seed, 12, whole) for seed in range(n_lives))
-    faults.record(
+    kept.record(
         "kill -9 of the retrain worker while it closes, promotes, watches and rolls back",
         n_kills,
         f"in {n_lives} lives of a model each decision, its bucket and all closed sums as without; ln E to 1e-9",
