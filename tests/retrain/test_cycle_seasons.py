@@ -166,9 +166,9 @@ def written(stage: Stage, n_writers: int, order: Array) -> tuple[Decision, list[
     writers = [stage.another_writer() for _ in range(n_writers)]
     for day in range(SEASON):
         rows, happened = rows_of(day, 64)
-        for writer, mine in zip(writers, np.array_split(order, n_writers), strict=True):
-            addresses = stage.predict(day + 0.5, rows[mine], writer=writer)
-            stage.outcomes(addresses, [happened[row] for row in mine], day + 0.9)
+        parts = zip(writers, np.array_split(order, n_writers), strict=True)
+        addresses = [each for writer, mine in parts for each in stage.predict(day + 0.5, rows[mine], writer=writer)]
+        stage.outcomes(addresses, [happened[row] for row in order], day + 0.9)
     stage.shadow(version, answers(TRUTH))
     stage.clock(SEASON + 2)
     for writer in (*writers, stage.writer):
