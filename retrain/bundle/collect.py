@@ -182,9 +182,10 @@ class _Reading:
                 kept.append(one)
                 facts.append(
                     BucketFacts(
-                        bucket=bucket.bucket, n_pairs=len(said.pairs), pairs=one.pairs, serving=said.serving,
+                        bucket=bucket.bucket, n_pairs=len(said.pairs), pairs=one.pairs,
+                        serving=one.sums.serving or said.serving,
                         population=one.population,
-                        at_stake_undue=said.at_stake_undue,
+                        at_stake_undue=one.sums.at_stake_undue,
                     )
                 )  # fmt: skip
         decision = self._basis.decision
