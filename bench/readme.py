@@ -20,15 +20,18 @@ def with_part(readme: str, part: str, text: str) -> str:
     return f"{before}{begin}\n{text.strip()}\n{end}{after}"
 
 
+def shown(part: str) -> str:
+    """The text of a part as README shows it."""
+    text = (RESULTS / f"{part}.md").read_text().strip()
+    return f"<details><summary>{FOLDED[part]}</summary>\n\n{text}\n\n</details>" if part in FOLDED else text
+
+
 def main() -> None:
     """Rewrite the named file."""
     path = Path(sys.argv[1])
     readme = path.read_text()
     for part in PARTS:
-        text = (RESULTS / f"{part}.md").read_text().strip()
-        if part in FOLDED:
-            text = f"<details><summary>{FOLDED[part]}</summary>\n\n{text}\n\n</details>"
-        readme = with_part(readme, part, text)
+        readme = with_part(readme, part, shown(part))
     path.write_text(readme)
 
 

@@ -32,6 +32,8 @@ from gateway.records import Address, Purpose, WriterState, association_hash
 SETTLED_NS = 2_000_000_000
 """Longer than a tick of any file system's timestamps."""
 RECENT_CHUNKS = 128
+CACHE_KIB = 256
+"""Of each open file: most is read once, in order, and SQLite's own 2 MB a file would add up to hundreds."""
 OPEN_FILES = 64
 """Every start of a worker leaves a file, and each open one takes three descriptors."""
 FILE_NAME = re.compile(r"(\d+)\.(\d+)\.db")
@@ -238,6 +240,7 @@ class PredictionReader:
                 db = opened(path)  # not for reading only: a WAL reader shares its index
                 db.set_busy_timeout(1_000)
                 db.pragma("query_only", True)
+                db.pragma("cache_size", -CACHE_KIB)
                 if db.pragma("user_version") == 0:
                     db.close()
                     return None

@@ -13,7 +13,7 @@ from bench.figures import named, ratio, summaries
 from bench.gates import GATES, Gate, judged
 from bench.load_wrk import Load, WrkFailed, read
 from bench.picture import svg
-from bench.readme import PARTS, RESULTS, with_part
+from bench.readme import PARTS, RESULTS, shown, with_part
 from bench.report import markdown
 from bench.rounds import CONNECTIONS, Cell, Mirrored, Paced, Skipped, Visit, rotated
 from bench.systems import SYSTEMS
@@ -143,4 +143,4 @@ def test_the_figures_take_their_place_in_a_readme(part: str) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_readme_shows_the_results_that_are_kept(part: str) -> None:
     readme = (RESULTS.parents[1] / "README.md").read_text()
-    assert with_part(readme, part, (RESULTS / f"{part}.md").read_text()) == readme
+    assert with_part(readme, part, shown(part)) == readme

@@ -52,7 +52,7 @@ def test_promise_1_the_caller_gets_the_champions_answer_whatever_a_challenger_do
         rows = rows_of(0, n)[0]
         rows[list(poison), 1] = POISON
         expected = probability(rows, WEAK)
-        settings: dict[str, Any] = {"shadow__timeout_s": 0.5, "shadow__batch_rows": 1}
+        settings: dict[str, Any] = {"shadow__timeout_s": 1.5, "shadow__batch_rows": 1}
         with serving(stage.folder, **settings) as serve:
             serve.ready()
             took: list[float] = []
