@@ -25,7 +25,7 @@ class InProcess(httpx.BaseTransport):
         self._thread.start()
         try:
             self._loop = opened.result()
-        except Exception:
+        except Exception:  # whatever kept it from opening: its thread is ended before the caller is told
             self._thread.join()
             raise
         self._transport = httpx.ASGITransport(app)
