@@ -104,9 +104,22 @@ class ShadowSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetrainSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The worker that closes cohorts and decides."""
+    """The worker that closes cohorts, decides and trains."""
 
     poll_s: Annotated[float, Meta(gt=0, description="pause when no bucket can be closed")] = 0.25
+    functions: Annotated[
+        str, Meta(description="folder of the Python functions that recipes may name; empty: there are none")
+    ] = ""
+    search_backend: Annotated[
+        Literal["loky", "dask", "ray"], Meta(description="where candidates of a search are trained, through joblib")
+    ] = "loky"
+    search_jobs: Annotated[int, Meta(ge=1, description="candidates that are trained at once")] = 1
+    training_limit_s: Annotated[float, Meta(gt=0, description="a training that takes longer is ended, and failed")] = (
+        3_600.0
+    )
+    training_memory_bytes: Annotated[
+        int, Meta(ge=268_435_456, description="address space of a process that trains")
+    ] = 8_589_934_592
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):

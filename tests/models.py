@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from registry.onnx_model import OnnxModel
 from registry.signature import ModelFacts, signature_of
 from registry.types import Feature, InputSchema, Task
-from retrain.train import fit
+from retrain.training.fit import fit
 
 Row = dict[str, Any]
 

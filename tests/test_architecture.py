@@ -85,11 +85,11 @@ THEIRS = {
     ],
     "rich": ["gateway/cli/progress.py"],
     "rich_click": ["gateway/cli/*"],
-    "skl2onnx": ["retrain/train.py", "retrain/convert.py"],
-    "sklearn": ["retrain/train.py", "retrain/convert.py"],
+    "skl2onnx": ["retrain/training/*"],
+    "sklearn": ["retrain/training/*"],
     "sqlalchemy": ["registry/*"],
     "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py", "retrain/drift/watch.py"],
-    "threadpoolctl": ["retrain/train.py"],
+    "threadpoolctl": ["retrain/training/*"],
     "uvicorn": [f"gateway/{name}.py" for name in ("worker", "connection", "flow", "lane", "refusals")],
 }
 

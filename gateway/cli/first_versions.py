@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from retrain.dataset import Columns
-    from retrain.train import Trained
+    from retrain.training.fit import Trained
+    from retrain.training.rows import Columns
 
 FirstRole = Literal["champion", "challenger"]
 
@@ -48,7 +48,7 @@ def learned(lesson: Lesson, schema: InputSchema, task: Task, progress: Progress)
     Raises:
         TrainingRefused: nothing came of it.
     """
-    from retrain.train import fit  # as slow as scikit-learn
+    from retrain.training.fit import fit  # as slow as scikit-learn
 
     with progress.task(f"training the {lesson.role} of {len(lesson.target):,} rows: {lesson.reason}"):
         trained = fit(lesson.columns, lesson.target, schema, task, at=lesson.at)

@@ -10,7 +10,7 @@ purpose: they tell a model trained in winter nothing but that it is not winter a
 
     frame = departures()                                # 336,776 rows, ordered by scheduled departure
     past = trainable(during(frame, 1, 2))
-    fit(features(past), past["late"].to_numpy(), SCHEMA, "binary", at=moments(past))    # of retrain.train
+    fit(features(past), past["late"].to_numpy(), SCHEMA, "binary", at=moments(past))    # of retrain.training.fit
     live = quarter(during(frame, 6, 12))
 """
 

@@ -30,7 +30,7 @@ from gateway.client import Client
 from gateway.errors import Conflict
 from gateway.records import moment
 from registry.types import Feature, InputSchema, Policy, Task
-from retrain.dataset import Rows
+from retrain.training.rows import Rows
 
 CHAMPION_SHARE = "20%"
 DAY_S = 86_400

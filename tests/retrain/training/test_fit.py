@@ -27,9 +27,10 @@ from registry.onnx_model import OnnxModel
 from registry.signature import ModelFacts, signature_of
 from registry.store import Registry
 from registry.types import Feature, InputSchema, Principal, Signature, Task
-from retrain import convert, errors
+from retrain import errors
 from retrain.drift.reference import decode
-from retrain.train import Trained, fit, train_and_register
+from retrain.training import convert
+from retrain.training.fit import Trained, fit, train_and_register
 
 Columns = dict[str, NDArray[Any]]
 
@@ -171,7 +172,7 @@ def test_another_process_makes_the_same_bytes() -> None:
 import hashlib
 import numpy as np
 from registry.types import Feature, InputSchema
-from retrain.train import fit
+from retrain.training.fit import fit
 x = np.arange(300, dtype=np.float32)
 columns = {"x": x, "s": np.array(["a", "b", "c"] * 100, dtype=object)}
 schema = InputSchema((Feature("x", "float32"), Feature("s", "string")))

@@ -17,7 +17,7 @@ from registry.onnx_model import OnnxModel, brief
 from registry.signature import ModelFacts, signature_of
 from registry.types import Dtype, InputSchema, Task
 from retrain import errors
-from retrain.dataset import Rows
+from retrain.training.rows import Rows
 
 TOLERANCE = 1e-5
 """Largest difference between estimator and ONNX form: of a probability, or of a number relative to the largest one."""

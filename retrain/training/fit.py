@@ -28,12 +28,12 @@ from registry.onnx_model import brief
 from registry.store import Registry
 from registry.types import Dtype, InputSchema, Metric, Principal, Task, TrainingReport, Version
 from retrain import errors
-from retrain.backtest import Opponent, backtest, opponent_of
-from retrain.convert import SCORES, converted, named, parity, round_thresholds_down, scores_of
-from retrain.dataset import MIN_ROWS, Columns, Rows
 from retrain.drift.reference import Reference, Scores, cuts_of, encode, reference_of, score_counts_of
 from retrain.evidence import Pairs
 from retrain.evidence.losses import paired_losses
+from retrain.training.backtest import Opponent, backtest, opponent_of
+from retrain.training.convert import SCORES, converted, named, parity, round_thresholds_down, scores_of
+from retrain.training.rows import MIN_ROWS, Columns, Rows
 
 HELD_OUT = 0.2
 """Share of the rows, the latest, that the reference loss is measured on. The version itself learns from all."""

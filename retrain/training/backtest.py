@@ -20,11 +20,11 @@ from registry.errors import NoChampion, RegistryError
 from registry.limited_child import LimitedChild
 from registry.store import Registry
 from registry.types import Backtest, Version
-from retrain.dataset import MIN_ROWS, Rows
 from retrain.evidence import EvidenceError, Pairs, Rule
 from retrain.evidence.eprocess import informed_bet
 from retrain.evidence.losses import paired_losses
 from retrain.terms import DAY_S, rule_of
+from retrain.training.rows import MIN_ROWS, Rows
 
 ROWS_AT_ONCE = 10_000
 
