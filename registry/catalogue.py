@@ -13,7 +13,7 @@ from registry.errors import ArtifactRefused, ModelExists, ModelInUse, SchemaRefu
 from registry.lookup import find_model, find_version
 from registry.rows import to_version
 from registry.schemas import check_extension, check_policy
-from registry.tables import evidence, models, proposals, schemas, versions
+from registry.tables import evidence, models, proposals, recipes, schemas, versions
 from registry.types import InputSchema, Model, Policy, Principal, Signature, Task, TrainingReport, Version
 
 
@@ -61,8 +61,8 @@ def withdraw(connection: Connection, name: str, reason: str, by: Principal, at: 
     """Deletes a model that never had a version, and what was declared of it; raises ModelInUse."""
     find_model(connection, name)
     if connection.scalar(select(func.count()).select_from(versions).where(versions.c.model == name)):
-        raise ModelInUse(name)
-    for table in (proposals, evidence, schemas):
+        raise ModelInUse(f"model '{name}' has versions, and what answered is kept for ever: it cannot be deleted")
+    for table in (proposals, evidence, recipes, schemas):
         connection.execute(table.delete().where(table.c.model == name))
     connection.execute(models.delete().where(models.c.name == name))
     append(connection, at=at, by=by, action="delete_model", model=name, detail={"reason": reason})

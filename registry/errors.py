@@ -6,6 +6,7 @@
     ├── UnknownGeneration       the model has had no such generation
     ├── UnknownReign            the model has had no such reign
     ├── UnknownProposal         the model has had no such proposal
+    ├── UnknownTraining         the model has had no such training
     ├── NoChampion              the model exists, but nothing was ever registered as its champion
     ├── NoChampionYet           the model had no champion at the moment that was asked about
     ├── ModelExists             the name is taken, by a model with another schema or task
@@ -30,6 +31,7 @@
     ├── ProposalDiffers         it is not what whoever agrees has seen
     ├── ProposalRefused         it was proposed or rejected already, and nothing is new
     ├── GenerationMoved         somebody else changed the lineup first: read it again, decide again
+    ├── LeaseLost               another worker trains by now, or the training is over
     ├── UnknownKey              no key of that id was ever issued
     ├── KeyRefused              a key that cannot be meant: nobody, nothing, an unknown model, or over already
     ├── ClockRefused            the clock is not the caller's to move, or would go back
@@ -60,36 +62,32 @@ class UnknownModel(RegistryError):
         super().__init__(f"Request for unknown model: '{model}' is not found")
 
 
-class UnknownVersion(RegistryError):
+class UnknownNumber(RegistryError):
+    """The model has had nothing of that kind with that number; each kind has a class, named for it."""
+
+    def __init__(self, model: str, number: int) -> None:
+        self.model, self.number = model, number
+        super().__init__(f"model '{model}' has no {type(self).__name__.removeprefix('Unknown').lower()} {number}")
+
+
+class UnknownVersion(UnknownNumber):
     """The model has no version of that number."""
 
-    def __init__(self, model: str, version: int) -> None:
-        self.model, self.version = model, version
-        super().__init__(f"model '{model}' has no version {version}")
 
-
-class UnknownGeneration(RegistryError):
+class UnknownGeneration(UnknownNumber):
     """The model has had no generation of that number."""
 
-    def __init__(self, model: str, generation: int) -> None:
-        self.model, self.generation = model, generation
-        super().__init__(f"model '{model}' has no generation {generation}")
 
-
-class UnknownReign(RegistryError):
+class UnknownReign(UnknownNumber):
     """The model has had no reign of that number."""
 
-    def __init__(self, model: str, reign: int) -> None:
-        self.model, self.reign = model, reign
-        super().__init__(f"model '{model}' has no reign {reign}")
 
-
-class UnknownProposal(RegistryError):
+class UnknownProposal(UnknownNumber):
     """The model has had no proposal of that number."""
 
-    def __init__(self, model: str, proposal: int) -> None:
-        self.model, self.proposal = model, proposal
-        super().__init__(f"model '{model}' has no proposal {proposal}")
+
+class UnknownTraining(UnknownNumber):
+    """The model has had no training of that number."""
 
 
 class NoChampionYet(RegistryError):
@@ -118,10 +116,6 @@ class ModelExists(RegistryError):
 
 class ModelInUse(RegistryError):
     """A model that has versions is kept for ever."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        super().__init__(f"model '{model}' has versions, and what answered is kept for ever: it cannot be deleted")
 
 
 class SchemaRefused(RegistryError):
@@ -255,6 +249,10 @@ class GenerationMoved(RegistryError):
         super().__init__(
             f"the lineup of '{model}' is at generation {got}, not {expected}: read it again and decide again"
         )
+
+
+class LeaseLost(RegistryError):
+    """Whoever says something of a training is not, or no longer, the one who does it."""
 
 
 class UnknownKey(RegistryError):

@@ -14,6 +14,7 @@ Estimator = Literal["boosted_trees", "logistic_regression", "random_forest", "li
 Parameter = bool | int | float | str | None
 Days = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+FunctionName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\.py:[A-Za-z_][A-Za-z0-9_]*$(?!\n)")]
 
 
 class Search(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,10 +56,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="`lightgbm` and `xgboost` need the extra of that name; `function`: the one named beside"),
     ] = "boosted_trees"
     function: Annotated[
-        str | None,
+        FunctionName | None,
         Meta(
-            pattern=r"^[A-Za-z0-9_-]+\.py:[A-Za-z_][A-Za-z0-9_]*$",
-            description="`FILE.py:NAME` in the folder `retrain.functions`: takes the dataset, gives a fitted estimator",
+            description="`FILE.py:NAME` in the folder `retrain.functions`: takes the dataset, gives a fitted estimator"
         ),
     ] = None
     parameters: Annotated[dict[str, Parameter], Meta(description="settings of the estimator, as it names them")] = {}

@@ -14,8 +14,9 @@ import msgspec
 from sqlalchemy import Table
 
 from registry import roles, tables
-from registry.audit import FROZEN, canonical
+from registry.audit import FROZEN, canonical, digest_of_text
 from registry.policy import policy_of
+from registry.recipe import Recipe
 from registry.types import AuditRow, Lineup
 
 Key = tuple[Any, ...]
@@ -30,7 +31,7 @@ class Told:
             table: {}
             for table in (
                 tables.models, tables.schemas, tables.versions, tables.lineups, tables.reigns, tables.decisions,
-                tables.proposals, tables.bars, tables.api_keys,
+                tables.proposals, tables.bars, tables.api_keys, tables.recipes, tables.trainings,
             )
         }  # fmt: skip
         self._lineups: dict[str, Lineup] = {}
@@ -38,7 +39,8 @@ class Told:
             "create_model": self._create_model, "delete_model": self._delete_model, "extend_schema": self._schema,
             "add_version": self._add_version, "set_policy": self._set_policy, "propose": self._propose,
             "approve": self._close, "reject": self._close, "lift_bar": self._lift_bar, "issue_key": self._issue_key,
-            "revoke_key": self._revoke_key,
+            "revoke_key": self._revoke_key, "set_recipe": self._set_recipe, "ask_training": self._ask_training,
+            "end_training": self._end_training,
         } | dict.fromkeys(("register", "enlist", "promote", "rollback", "retire"), self._decide)  # fmt: skip
 
     def hear(self, line: AuditRow) -> None:
@@ -59,7 +61,7 @@ class Told:
 
     def _delete_model(self, line: AuditRow, said: Facts) -> None:
         del self.rows[tables.models][(line.model,)]
-        for table in (tables.schemas, tables.proposals):
+        for table in (tables.schemas, tables.proposals, tables.recipes):
             self.rows[table] = {key: facts for key, facts in self.rows[table].items() if key[0] != line.model}
 
     def _schema(self, line: AuditRow, said: Facts) -> None:
@@ -157,6 +159,23 @@ class Told:
 
     def _revoke_key(self, line: AuditRow, said: Facts) -> None:
         self.rows[tables.api_keys][(said["key_id"],)]["revoked_at"] = line.at
+
+    def _set_recipe(self, line: AuditRow, said: Facts) -> None:
+        self.rows[tables.recipes].pop((line.model,), None)
+        if (recipe := said["recipe"]) is not None:
+            digest = digest_of_text(canonical(msgspec.convert(recipe, Recipe)))
+            facts = {"recipe_digest": digest, "principal": line.principal, "at": line.at}
+            self.rows[tables.recipes][(line.model,)] = facts
+
+    def _ask_training(self, line: AuditRow, said: Facts) -> None:
+        facts = {name: said[name] for name in ("trigger", "kind", "reason", "recipe_digest")}
+        facts |= {"principal": line.principal, "at": msgspec.convert(said["at"], datetime)}
+        self.rows[tables.trainings][(line.model, said["training"])] = facts | {"version": None, "sentence": None}
+
+    def _end_training(self, line: AuditRow, said: Facts) -> None:
+        ended = {name: said[name] for name in ("state", "version", "sentence", "n_attempts")}
+        ended |= {"ended_at": line.at, "progress": "", "holder": None, "leased_until": None}
+        self.rows[tables.trainings][(line.model, said["training"])] |= ended
 
 
 def _terms(policy: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from registry import audit, catalogue, decisions, derived
+from registry import audit, catalogue, decisions, derived, trainings
 from registry.admission import AdmissionLimits, admit
 from registry.artifacts import ArtifactStore, digest_of
 from registry.database import Database
@@ -27,6 +27,7 @@ from registry.errors import ArtifactRefused
 from registry.keys import Keys
 from registry.lookup import find_lineup, find_model
 from registry.schemas import check_name, check_schema
+from registry.trainings import Training, Trainings
 from registry.types import (
     AuditRow,
     ClosedBucket,
@@ -47,6 +48,7 @@ class Registry(Decider):
     def __init__(self, database: Database, artifacts: ArtifactStore, now: Callable[[], datetime]) -> None:
         super().__init__(database, artifacts, now)
         self.keys = Keys(database, now)
+        self.trainings = Trainings(database, now)
 
     @classmethod
     def open(
@@ -138,13 +140,16 @@ class Registry(Decider):
         classes: tuple[int | str, ...] | None = None,
         features: tuple[str, ...] | None = None,
         training: TrainingReport | None = None,
+        of: Training | None = None,
         limits: AdmissionLimits | None = None,
     ) -> Version:
         """Admits the bytes, keeps them as a version, and gives it its first role: version and role in one transaction.
 
-        A version that has the role already keeps it, and nothing changes.
+        A version that has the role already keeps it, and nothing changes. With the training that it came `of`, that is
+        over in the same transaction.
 
         Raises:
+            LeaseLost: somebody else does that training by now.
             ArtifactRefused: one sentence; the refusal itself is in the audit.
             NoChampion: a challenger needs a champion to challenge.
             TransitionRefused: there is a champion already, or the version has another role.
@@ -167,6 +172,9 @@ class Registry(Decider):
                 decisions.appoint(connection, model, version.number, grounds)
             elif find_lineup(connection, model).role(version.number) != "challenger":
                 decisions.change(connection, "enlist", model, version.number, grounds)
+            if of is not None:
+                trainings.check_lease(connection, of)
+                trainings.end(connection, of, at=grounds.at, version=version.number, sentence=reason)
             return version
 
     def record(self, action: str, *, by: Principal, model: str = "", detail: dict[str, Any]) -> AuditRow:

@@ -246,3 +246,42 @@ drift_documents = Table(
     Column("document", Text, nullable=False),
     Column("saved_at", UtcDateTime, nullable=False),
 )
+
+recipes = Table(
+    "recipe",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("recipe", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+trainings = Table(
+    "training",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("trigger", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("n_attempts", Integer, nullable=False),
+    Column("progress", Text, nullable=False),
+    Column("version", Integer),
+    Column("sentence", Text),
+    Column("ended_at", UtcDateTime),
+    Column("holder", String(63)),
+    Column("leased_until", UtcDateTime),
+    UniqueConstraint("model", "trigger", name="training_trigger"),
+)
+
+training_outlooks = Table(
+    "training_outlook",
+    metadata,
+    Column("model", String(63), ForeignKey("model.name"), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("saved_at", UtcDateTime, nullable=False),
+)

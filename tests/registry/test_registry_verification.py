@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, create_engine, select
 from sqlalchemy.exc import IntegrityError
 
 from registry import tables
+from registry.recipe import Recipe
 from registry.retelling import Told
 from registry.store import Registry
 from registry.types import Feature, InputSchema, Policy, Principal, Signature, TrainingReport
@@ -54,6 +55,11 @@ def file(tmp_path: Path, now: Callable[[], datetime], schema: InputSchema, signa
         )
         registry.keys.issue("ops", ["admin"], by=ANN)
         registry.keys.revoke(key.key_id, by=BOB, reason="lost")
+        registry.trainings.set_recipe("loans", Recipe(seed=1), by=ANN)
+        registry.trainings.ask("loans", "person:1", "person", "because", by=BOB)
+        training = registry.trainings.claim("worker", now=now(), until=now() + timedelta(seconds=60))
+        assert training is not None
+        registry.trainings.fail(training, "too few rows")
         registry.record("refuse_version", by=ANN, model="loans", detail={"sentence": "no"})
         assert asked.state == "open"
     return tmp_path / "registry.db"
@@ -100,6 +106,8 @@ def test_a_registry_that_nobody_touched_is_what_its_audit_says(file: Path, now: 
         ("UPDATE api_key SET digest = x'00' WHERE principal = 'ops'", "was changed: its token_digest"),
         ("DELETE FROM bar", "bar loans 2 5 is missing"),
         ("INSERT INTO bar SELECT model, 1, generation, at, NULL, NULL, NULL FROM bar", "bar loans 1 5 was never made"),
+        ("UPDATE training SET version = 2", "training loans 1 was changed: its version is 2"),
+        ("UPDATE recipe SET recipe = '{}'", "recipe loans was changed: its recipe_digest"),
         ("UPDATE reign SET first_generation = 2 WHERE number = 2", "reign loans 2 was changed: its first_generation"),
         ("UPDATE decision SET at = 'yesterday'", "a row of decision was changed: it cannot be read any more"),
         ("UPDATE audit SET detail = 'x' WHERE seq = 3", "line 3 was changed after it was written"),
