@@ -82,6 +82,7 @@ THEIRS = {
         "gateway/export.py",
         "retrain/bundle/pairs_file.py",
         "retrain/drift/*",
+        "retrain/training/journal.py",
     ],
     "rich": ["gateway/cli/progress.py"],
     "rich_click": ["gateway/cli/*"],
