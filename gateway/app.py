@@ -32,7 +32,21 @@ from gateway.metrics.facts import FactFinder
 from gateway.predictor import Predictor
 from gateway.pulse import Pulse
 from gateway.randomness import HexDigits, Source
-from gateway.routes import admin, audit, bundle, door, export, health, keys, metrics, oip, outcomes, predict, proposals
+from gateway.routes import (
+    admin,
+    audit,
+    bundle,
+    door,
+    export,
+    health,
+    keys,
+    metrics,
+    oip,
+    outcomes,
+    predict,
+    proposals,
+    trainings,
+)
 from gateway.routes.description import DescribedJson, DescribedYaml
 from gateway.routes.parts import Parts
 from gateway.routes.problems import HANDLERS
@@ -146,6 +160,7 @@ def create_app(
             predict.predict, predict.read_prediction, predict.read_predictions, outcomes.take_outcomes,
             oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
             health.livez, health.readyz, metrics.read_metrics, *admin.HANDLERS, *proposals.HANDLERS,
+            *trainings.HANDLERS,
             *audit.HANDLERS, export.read_export, bundle.read_bundle, *keys.HANDLERS,
         ],
         before_request=door.admit,

@@ -188,6 +188,32 @@ class Client(HttpCalls):
         """How far traffic, scores and outcomes have moved from what the champion was trained on."""
         return self._json("GET", path_of("admin", "models", model, "drift"))
 
+    def recipe(self, model: str) -> dict[str, Any] | None:
+        """How the model is trained; None where only people bring versions."""
+        recipe: dict[str, Any] | None = self._json("GET", path_of("admin", "models", model, "recipe"))["recipe"]
+        return recipe
+
+    def set_recipe(self, model: str, recipe: Mapping[str, Any]) -> None:
+        """Train the model so from now on."""
+        self._json("PUT", path_of("admin", "models", model, "recipe"), recipe)
+
+    def remove_recipe(self, model: str, reason: str) -> None:
+        """Train the model no more."""
+        self._json("DELETE", path_of("admin", "models", model, "recipe"), {"reason": reason})
+
+    def train(self, model: str, reason: str, *, trigger: str | None = None) -> dict[str, Any]:
+        """Ask for a training; the same trigger asks once. Returns the training."""
+        asked = {"reason": reason} | ({} if trigger is None else {"trigger": trigger})
+        return self._json("POST", path_of("admin", "models", model, "train"), asked)
+
+    def trainings(self, model: str) -> dict[str, Any]:
+        """`{"recipe", "outlook", "trainings"}`: when the next one is due, and every one so far, oldest first."""
+        return self._json("GET", path_of("admin", "models", model, "trainings"))
+
+    def training(self, model: str, number: int) -> dict[str, Any]:
+        """One training."""
+        return self._json("GET", path_of("admin", "models", model, "trainings", str(number)))
+
     def decisions(self, model: str) -> list[dict[str, Any]]:
         """Every change of the lineup, oldest first."""
         decided: list[dict[str, Any]] = self._decoded("GET", path_of("admin", "models", model, "decisions"))

@@ -74,6 +74,10 @@ class Lineups:
                 raise ModelFailed(self.problems[name]) from None
             raise (NoChampion(name) if name in self._known else UnknownModel(name)) from None
 
+    def generation(self, name: str) -> int | None:
+        """By which generation of a model this worker answers; None where it answers by none."""
+        return self._serving[name].lineup.generation if name in self._serving else None
+
     def played(self, name: str) -> Played:
         """The model of that name, also while nobody can answer for it here; raises UnknownModel, NoChampion."""
         try:

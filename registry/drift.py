@@ -36,7 +36,7 @@ class DriftShelf:
         """Freeze it; returns False, and changes nothing, where there is one. Raises UnknownModel or UnknownVersion."""
         with self._database.write() as connection:
             find_version(connection, model, version)
-            return _added(connection, drift_references, {"model": model, "version": version}, body)
+            return insert_reference(connection, model, version, body)
 
     def days(self, model: str, version: int, part: str) -> dict[int, bytes]:
         """Bucket → what was derived of it against that version's reference, by bucket."""
@@ -68,6 +68,11 @@ class DriftShelf:
             find_model(connection, model)
             if connection.execute(table.update().where(table.c.model == model).values(values)).rowcount == 0:
                 connection.execute(table.insert().values(values | {"model": model}))
+
+
+def insert_reference(connection: Connection, model: str, version: int, body: bytes) -> bool:
+    """Freezes what a version's traffic is compared with; returns False, and changes nothing, where there is one."""
+    return _added(connection, drift_references, {"model": model, "version": version}, body)
 
 
 def _added(connection: Connection, table: Table, key: Mapping[str, Any], body: bytes) -> bool:

@@ -67,6 +67,10 @@ class RegistryReader:
         written = self._database.written()
         return written is None or written != self._stamped
 
+    def written(self) -> tuple[int, int] | None:
+        """What moves with every write of anybody, for some microseconds; None while that cannot be relied on."""
+        return self._database.written()
+
     def damage(self) -> list[str]:
         """What the database finds wrong with its own file, page by page; nothing where it is whole."""
         with self._database.read() as connection:

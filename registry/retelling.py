@@ -14,9 +14,8 @@ import msgspec
 from sqlalchemy import Table
 
 from registry import roles, tables
-from registry.audit import FROZEN, canonical, digest_of_text
+from registry.audit import FROZEN, canonical
 from registry.policy import policy_of
-from registry.recipe import Recipe
 from registry.types import AuditRow, Lineup
 
 Key = tuple[Any, ...]
@@ -162,9 +161,8 @@ class Told:
 
     def _set_recipe(self, line: AuditRow, said: Facts) -> None:
         self.rows[tables.recipes].pop((line.model,), None)
-        if (recipe := said["recipe"]) is not None:
-            digest = digest_of_text(canonical(msgspec.convert(recipe, Recipe)))
-            facts = {"recipe_digest": digest, "principal": line.principal, "at": line.at}
+        if said["recipe"] is not None:
+            facts = {"recipe_digest": said["recipe_digest"], "principal": line.principal, "at": line.at}
             self.rows[tables.recipes][(line.model,)] = facts
 
     def _ask_training(self, line: AuditRow, said: Facts) -> None:

@@ -23,6 +23,7 @@ from registry.admission import AdmissionLimits, admit
 from registry.artifacts import ArtifactStore, digest_of
 from registry.database import Database
 from registry.decider import Decider
+from registry.drift import insert_reference
 from registry.errors import ArtifactRefused
 from registry.keys import Keys
 from registry.lookup import find_lineup, find_model
@@ -140,13 +141,14 @@ class Registry(Decider):
         classes: tuple[int | str, ...] | None = None,
         features: tuple[str, ...] | None = None,
         training: TrainingReport | None = None,
+        reference: bytes | None = None,
         of: Training | None = None,
         limits: AdmissionLimits | None = None,
     ) -> Version:
         """Admits the bytes, keeps them as a version, and gives it its first role: version and role in one transaction.
 
-        A version that has the role already keeps it, and nothing changes. With the training that it came `of`, that is
-        over in the same transaction.
+        A version that has the role already keeps it, and nothing changes. In the same transaction a `reference` is
+        what its drift is measured against, and the training that it came `of` is over.
 
         Raises:
             LeaseLost: somebody else does that training by now.
@@ -172,6 +174,8 @@ class Registry(Decider):
                 decisions.appoint(connection, model, version.number, grounds)
             elif find_lineup(connection, model).role(version.number) != "challenger":
                 decisions.change(connection, "enlist", model, version.number, grounds)
+            if reference is not None:
+                insert_reference(connection, model, version.number, reference)
             if of is not None:
                 trainings.check_lease(connection, of)
                 trainings.end(connection, of, at=grounds.at, version=version.number, sentence=reason)

@@ -2,7 +2,7 @@
 
     ask ─▶ asked ─claim─▶ running ─┬─ finish ─▶ registered   with the version's row and role, in one transaction
               ▲                    ├─ fail ───▶ failed       with one sentence
-              └──── give back ─────┘                         its process ended, and it is tried again
+              └ give back, release ┘                         its process, or its worker, has ended: it is tried again
 
 A trigger has an id: the same one asks once, however often and by however many workers it is told. At most one training
 of a store runs, by whoever holds the lease of it; a lease that was not renewed in time is anybody's. Leases are of the
@@ -72,7 +72,7 @@ class Trainings:
             text = connection.scalar(select(recipes.c.recipe).where(recipes.c.model == model))
         return None if text is None else msgspec.json.decode(text, type=Recipe)
 
-    def set_recipe(self, model: str, recipe: Recipe | None, *, by: Principal) -> None:
+    def set_recipe(self, model: str, recipe: Recipe | None, *, by: Principal, reason: str = "") -> None:
         """Train the model so from now on; None: not at all. The one that it has already changes nothing.
 
         Raises:
@@ -91,7 +91,9 @@ class Trainings:
             at = self._now()
             if text is not None:
                 connection.execute(recipes.insert().values(model=model, recipe=text, principal=by.name, at=at))
-            append(connection, at=at, by=by, action="set_recipe", model=model, detail={"recipe": recipe})
+            digest = None if text is None else digest_of_text(text)
+            detail = {"recipe": recipe, "recipe_digest": digest, "reason": reason}
+            append(connection, at=at, by=by, action="set_recipe", model=model, detail=detail)
 
     def ask(
         self, model: str, trigger: str, kind: TriggerKind, reason: str, *, by: Principal, at: datetime | None = None
@@ -134,8 +136,13 @@ class Trainings:
     def claim(self, holder: str, *, now: datetime, until: datetime) -> Training | None:
         """Take the training that has waited longest, if none runs; None where there is nothing to do.
 
-        `now`, `until`: of the machine's time. One whose lease is over is taken from whoever held it.
+        `now`, `until`: of the machine's time. One whose lease is over is taken from whoever held it; whose workers
+        have ended `MOST_ATTEMPTS` times has failed.
         """
+        with self._database.read() as connection:  # nearly always there is nothing, and nobody is kept from writing
+            waiting = select(trainings.c.number).where(trainings.c.state.in_(("asked", "running")))
+            if connection.execute(waiting).first() is None:
+                return None
         lapsed = or_(trainings.c.leased_until.is_(None), trainings.c.leased_until <= now)
         with self._database.write() as connection:
             running = select(trainings).where(trainings.c.state == "running")
@@ -143,6 +150,9 @@ class Trainings:
             if held is not None:
                 return None
             oldest = (trainings.c.at, trainings.c.model, trainings.c.number)
+            for given_up in connection.execute(running.where(trainings.c.n_attempts >= MOST_ATTEMPTS)).all():
+                said = f"whoever did it has ended before it was done, {given_up.n_attempts} times"
+                end(connection, _training(given_up), at=self._now(), sentence=said)
             row = connection.execute(running.order_by(*oldest)).first()
             if row is None:
                 asked = select(trainings).where(trainings.c.state == "asked")
@@ -168,10 +178,17 @@ class Trainings:
         if training.n_attempts >= MOST_ATTEMPTS:
             self.fail(training, f"{sentence}, {training.n_attempts} times")
             return
+        self._ask_again(training, {"progress": f"tried again: {sentence}"})
+
+    def release(self, training: Training) -> None:
+        """Whoever does it is to end: it is asked for again, and that was no attempt; raises LeaseLost."""
+        self._ask_again(training, {"n_attempts": training.n_attempts - 1})
+
+    def _ask_again(self, training: Training, values: Mapping[str, Any]) -> None:
+        asked: dict[str, Any] = {"state": "asked", "holder": None, "leased_until": None, **values}
         with self._database.write() as connection:
             check_lease(connection, training)
-            values = {"state": "asked", "holder": None, "leased_until": None, "progress": f"tried again: {sentence}"}
-            connection.execute(trainings.update().where(_key(training.model, training.number)).values(values))
+            connection.execute(trainings.update().where(_key(training.model, training.number)).values(asked))
 
     def fail(self, training: Training, sentence: str) -> None:
         """Nothing comes of it, and that is said; raises LeaseLost."""
@@ -205,7 +222,7 @@ def check_lease(connection: Connection, training: Training) -> None:
 
 def end(connection: Connection, training: Training, *, at: datetime, version: int | None = None, sentence: str) -> None:
     """Write down what came of a training, in the transaction of the caller."""
-    ended = {
+    ended: dict[str, Any] = {
         "state": "failed" if version is None else "registered", "version": version, "sentence": sentence,
         "n_attempts": training.n_attempts,
     }  # fmt: skip

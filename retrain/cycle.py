@@ -4,6 +4,7 @@
     judge    judgement, corrections      every challenger; the champion against the previous one    reign, terms
     act      acting                      roll back, promote or propose, retire: one thing
     show     document                    what is known, and what is not
+    train    drift, training             what moved, and a new version where that asks for one
 
 Buckets are closed one by one in calendar order and judged after each, so that a worker that was away for a week decides
 just what it would have decided had it been there.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -35,6 +36,7 @@ from retrain.document import document_of
 from retrain.drift.watch import DriftWatch
 from retrain.evidence import EvidenceError
 from retrain.reign import ReignState
+from retrain.training.watch import TrainingWatch
 
 REFRESH_S = 2.0
 """How old the counts of rows that wait may be on the screen."""
@@ -199,7 +201,7 @@ class Cycle:
 
 
 def run_retrain(settings: Settings, stop: threading.Event) -> None:
-    """Close cohorts and decide until told to stop."""
+    """Close cohorts, decide and train until told to stop."""
     store = settings.folder
     with only_one(store, "retrain", stop):
         clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
@@ -207,30 +209,25 @@ def run_retrain(settings: Settings, stop: threading.Event) -> None:
         reader, ledger = open_reader(store), open_ledger(store, settings.journal, busy_s=PATIENCE_S)
         cycle = Cycle(registry, reader, ledger, clock, settings)
         drift = DriftWatch(registry, reader, ledger, clock, settings)
+        training = TrainingWatch(registry, reader, drift, settings)
         try:
             ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s)
             while not stop.is_set():
-                if not _stepped(cycle):
-                    _looked(drift)
+                if not _tried(cycle.step, "the cycle waits"):
+                    _tried(drift.look, "drift waits")
+                    _tried(training.step, "training waits")
                     stop.wait(settings.retrain.poll_s)
         finally:
+            training.close()
             ledger.close()
             reader.close()
             registry.close()
 
 
-def _looked(drift: DriftWatch) -> None:
-    """Drift waits for what is due to be decided, and what it cannot do now it says, and tries again."""
+def _tried(do: Callable[[], bool | None], waits: str) -> bool | None:
+    """What it says; what the store cannot do now is said, and tried again after a pause."""
     try:
-        drift.look()
+        return do()
     except (GatewayError, RegistryError) as error:
-        _log.warning("drift waits", reason=str(error), kind=type(error).__name__)
-
-
-def _stepped(cycle: Cycle) -> bool:
-    """One step; what the store cannot do now is said, and tried again after a pause."""
-    try:
-        return cycle.step()
-    except (GatewayError, RegistryError) as error:
-        _log.warning("the cycle waits", reason=str(error), kind=type(error).__name__)
-        return False
+        _log.warning(waits, reason=str(error), kind=type(error).__name__)
+        return None

@@ -15,7 +15,7 @@ from gateway.batch import Ask, Cohort, draft, run
 from gateway.chunk import STATUSES, Chunk, Layout, ShadowChunk, pack_outputs, unpack_columns
 from gateway.clock import JournalClock
 from gateway.columns import Array, Columns
-from gateway.config import ClockSettings, CohortSettings, JournalSettings, Settings, ShadowSettings
+from gateway.config import ClockSettings, CohortSettings, JournalSettings, RetrainSettings, Settings, ShadowSettings
 from gateway.front import Ticket
 from gateway.journal import ChunkHead, Mirrored, PredictionWriter, open_ledger, open_reader, open_writer
 from gateway.lineup import Lineups, Serving
@@ -27,6 +27,7 @@ from registry.store import Registry
 from registry.types import Dtype, InputSchema, Policy, Principal, Signature, Task, TrainingReport
 from retrain.cycle import Cycle
 from retrain.drift.watch import DriftWatch
+from retrain.training.watch import TrainingWatch
 from tests.actors import SCHEMA, signature
 
 ME = Principal.local_operator()
@@ -213,6 +214,12 @@ class Stage:
         """The drift of a retrain worker that has just started."""
         return DriftWatch(self.registry, self.reader, self.ledger, self.new_clock(), self.settings)
 
+    @contextmanager
+    def training(self) -> Iterator[TrainingWatch]:
+        """What asks for trainings, and has them done, in a retrain worker that has just started."""
+        with closing(TrainingWatch(self.registry, self.reader, self.drift(), self.settings)) as watch:
+            yield watch
+
     def shadow(
         self, version: int, answer: Callable[[Array], Array], status: str = "scored", *, alone_us: int | None = None
     ) -> None:
@@ -272,7 +279,12 @@ class Stage:
 
 @contextmanager
 def staged(
-    folder: Path, *, source: Any = "caller", bucket_s: int = DAY, shadow: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    source: Any = "caller",
+    bucket_s: int = DAY,
+    shadow: Mapping[str, Any] | None = None,
+    retrain: Mapping[str, Any] | None = None,
 ) -> Iterator[Stage]:
     """An empty stage."""
     settings = Settings(
@@ -280,6 +292,7 @@ def staged(
         clock=ClockSettings(source=source),
         cohorts=CohortSettings(bucket_s=bucket_s),
         shadow=ShadowSettings(**(shadow or {})),
+        retrain=RetrainSettings(**(retrain or {})),
     )
     with ExitStack() as opened:
         yield Stage(folder, opened, settings)

@@ -89,7 +89,7 @@ THEIRS = {
     "skl2onnx": ["retrain/training/*"],
     "sklearn": ["retrain/training/*"],
     "sqlalchemy": ["registry/*"],
-    "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py", "retrain/drift/watch.py"],
+    "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py", "retrain/drift/watch.py", "retrain/training/*"],
     "threadpoolctl": ["retrain/training/*"],
     "uvicorn": [f"gateway/{name}.py" for name in ("worker", "connection", "flow", "lane", "refusals")],
 }

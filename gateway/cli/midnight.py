@@ -107,6 +107,7 @@ class Clock:
         due = midnight_before(self.now - self._maturity)
         if due > self._span.since:
             self._wait(f"the cohort before {due:%Y-%m-%d} was not closed", lambda: self._decided(due))
+            self._wait("a training was not done", lambda: self._trained(due))
 
     def _wait(self, complaint: str, look: Callable[[], object]) -> None:
         """Wait until `look` says True; while it says something new, it is not late."""
@@ -134,6 +135,21 @@ class Clock:
             return through
         # whether the gateway answers by that version already
         return self._server.get(f"/v2/models/{self._path}")["versions"] == [str(evidence["champion"])] or through
+
+    def _trained(self, due: datetime) -> object:
+        """True if what is closed up to `due` asks for no training that is not over, and its version is mirrored."""
+        said = self._server.get(f"/admin/models/{self._path}/trainings")
+        under_way = [training for training in said["trainings"] if training["state"] in ("asked", "running")]
+        if under_way:
+            return under_way
+        if said["recipe"] is not None:
+            through = said["outlook"] and said["outlook"]["through"]
+            if through is None or datetime.fromisoformat(through) < due:
+                return through
+        if not said["trainings"]:
+            return True
+        document = self._server.get(f"/admin/models/{self._path}")
+        return document["served_generation"] == document["lineup"]["generation"] or document["served_generation"]
 
 
 def may_pass(failure: Exception) -> bool:

@@ -42,6 +42,7 @@ async def document_of(model: str, parts: Parts) -> dict[str, Any]:
         "versions": versions,
         "lineup": None,
         "reign": None,
+        "served_generation": None,
         "mirror": [],
     }
     lineups = await asyncio.to_thread(parts.registry.lineups, model)
@@ -50,6 +51,7 @@ async def document_of(model: str, parts: Parts) -> dict[str, Any]:
         now_us = parts.clock.now_us()
         mirror = await parts.desk.read(lambda files: mirror_status(files, lineup, reign, now_us))
         document |= {"lineup": lineup, "reign": {"number": reign.number, "since": reign.since}, "mirror": mirror}
+        document["served_generation"] = parts.lineups.generation(model)
     document["unreadable"] = await parts.desk.read(unreadable)
     return document
 

@@ -57,9 +57,9 @@ def file(tmp_path: Path, now: Callable[[], datetime], schema: InputSchema, signa
         registry.keys.revoke(key.key_id, by=BOB, reason="lost")
         registry.trainings.set_recipe("loans", Recipe(seed=1), by=ANN)
         registry.trainings.ask("loans", "person:1", "person", "because", by=BOB)
-        training = registry.trainings.claim("worker", now=now(), until=now() + timedelta(seconds=60))
-        assert training is not None
-        registry.trainings.fail(training, "too few rows")
+        claimed = registry.trainings.claim("worker", now=now(), until=now() + timedelta(seconds=60))
+        assert claimed is not None
+        registry.trainings.fail(claimed, "too few rows")
         registry.record("refuse_version", by=ANN, model="loans", detail={"sentence": "no"})
         assert asked.state == "open"
     return tmp_path / "registry.db"

@@ -221,6 +221,12 @@ def test_a_name_that_was_made_for_a_file_that_is_refused_is_free_again(people: P
 
 NEEDED: dict[str, set[str]] = {
     "GET /admin/models/{model}/drift": {"read"},
+    "GET /admin/models/{model}/recipe": {"read"},
+    "PUT /admin/models/{model}/recipe": {"operate"},
+    "DELETE /admin/models/{model}/recipe": {"operate"},
+    "POST /admin/models/{model}/train": {"operate"},
+    "GET /admin/models/{model}/trainings": {"read"},
+    "GET /admin/models/{model}/trainings/{number}": {"read"},
     "GET /admin/models/{model}/export": {"read"},
     "GET /admin/models/{model}/bundle": {"read"},
     "POST /models/{model}/predict": {"predict"},

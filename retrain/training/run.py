@@ -1,0 +1,160 @@
+"""One training, in a process of its own: read what is learned from ▶ fit ▶ convert ▶ prove ▶ leave the result.
+
+It changes nothing but its own folder, so that it may be killed at any moment. It says how far it is in lines on
+stdout, ends when its parent does, and is held to its memory by the kernel; to its time by the parent.
+
+    python -m retrain.training.run ASSIGNMENT.json      leaves result.msgpack beside it
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gateway.clock import MICROSECONDS, JournalClock
+from gateway.config import Settings
+from gateway.errors import GatewayError
+from gateway.journal import open_ledger, open_reader
+from gateway.records import micros
+from registry.errors import RegistryError
+from registry.store import Registry
+from registry.trainings import Training
+from registry.types import TrainingReport
+from retrain import errors
+from retrain.drift.reference import encode
+
+ASSIGNMENT, RESULT, CANDIDATES, LAST_WORDS = "assignment.json", "result.msgpack", "candidates", "stderr.txt"
+
+
+class Assignment(Struct, frozen=True):
+    """What is to be trained, and where."""
+
+    settings: Settings
+    training: Training
+
+
+class Made(Struct, frozen=True, tag=True):
+    """A version that nothing but its registration lacks. `reference`: what drift is measured against, encoded."""
+
+    model_bytes: bytes
+    report: TrainingReport
+    score: str
+    classes: tuple[int | str, ...]
+    reference: bytes
+    n_rows: int
+
+
+class Refused(Struct, frozen=True, tag=True):
+    """Nothing came of it."""
+
+    sentence: str
+
+
+Result = Made | Refused
+_RESULT: msgspec.msgpack.Decoder[Result] = msgspec.msgpack.Decoder(Result)
+
+
+def trained(settings: Settings, training: Training, candidates: Path) -> Made:
+    """The version that this training gives. `candidates`: where those of a search are kept while it is under way.
+
+    Raises:
+        TrainingRefused: nothing comes of it.
+        GatewayError, RegistryError: the store cannot be read now.
+    """
+    from retrain.training.backtest import opponent_of
+    from retrain.training.fit import fit
+    from retrain.training.journal import learnable
+
+    recipe, store = training.recipe, settings.folder
+    say("reading what has matured")
+    with (
+        Registry.open(store, now=JournalClock(settings.clock, settings.cohorts.bucket_s).now) as registry,
+        closing(open_reader(store)) as reader,
+        closing(open_ledger(store, settings.journal)) as ledger,
+    ):
+        model = registry.model(training.model)
+        signatures = {version.number: version.signature for version in registry.versions(model.name)}
+        lesson = learnable(
+            reader, ledger, model, signatures, as_of_us=micros(training.at), window=recipe.window,
+            bucket_us=settings.cohorts.bucket_s * MICROSECONDS,
+        )  # fmt: skip
+        if len(lesson) < recipe.triggers.min_outcomes:
+            raise errors.TooFewRows("rows with an outcome", recipe.triggers.min_outcomes, len(lesson))
+        opponent = opponent_of(registry, model.name)
+    found = fit(
+        lesson.columns, lesson.target, model.schema, model.task, metric=model.policy.metric, opponent=opponent,
+        at=lesson.at, seed=recipe.seed,
+    )  # fmt: skip
+    return Made(found.model_bytes, found.report, found.score, found.classes, encode(found.reference), len(lesson))
+
+
+def say(progress: str) -> None:
+    """How far it is, for whoever waits."""
+    sys.stdout.write(progress.replace("\n", " ") + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Entry of the process; what it prints on stderr are its last words."""
+    folder = Path(sys.argv[1]).parent
+    end_with_parent()
+    assignment = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Assignment)
+    limit_memory(assignment.settings.retrain.training_memory_bytes)
+    candidates = folder / CANDIDATES
+    candidates.mkdir(exist_ok=True)
+    result: Result
+    try:
+        result = trained(assignment.settings, assignment.training, candidates)
+    except errors.TrainingRefused as refused:
+        result = Refused(str(refused))
+    except MemoryError:
+        limit = assignment.settings.retrain.training_memory_bytes
+        result = Refused(f"it needed more memory than {limit / 2**20:,.0f} MiB (retrain.training_memory_bytes)")
+    except (GatewayError, RegistryError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+    leave(folder, result)
+
+
+def leave(folder: Path, result: Result) -> None:
+    """The result, whole or not at all."""
+    draft = folder / f"{RESULT}.draft"
+    draft.write_bytes(msgspec.msgpack.encode(result))
+    draft.replace(folder / RESULT)
+
+
+def left_in(folder: Path) -> Result | None:
+    """What a process has left in its folder; None while there is nothing."""
+    try:
+        body = (folder / RESULT).read_bytes()
+    except FileNotFoundError:
+        return None
+    return _RESULT.decode(body)
+
+
+def end_with_parent() -> None:
+    """Have the whole group of this process end when the writing end of its stdin is closed."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os.killpg(0, signal.SIGKILL)  # with the processes of a search
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def limit_memory(n_bytes: int) -> None:
+    """No more address space than this for this process, nor for any of a search, where the system can do that."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (n_bytes, n_bytes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""A store that trains for itself: from closed cohorts to a challenger, in a process that may end at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from registry.recipe import Recipe, Triggers, Window
+from registry.trainings import Training
+from registry.types import Policy
+from retrain.training.watch import TrainingWatch
+from tests.actors import logistic
+from tests.journals import until
+from tests.seasons import TRUTH, WEAK, lives
+from tests.stage import DAY, ME, Stage, staged
+
+EVERY_WEEK = Recipe(triggers=Triggers(every_days=7, cool_down_days=1, min_outcomes=300))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path / "store") as made:
+        made.declare(Policy(maturity_s=float(DAY), n_slots=5))
+        made.champion(logistic(WEAK))
+        yield made
+
+
+def settle(stage: Stage, watch: TrainingWatch) -> None:
+    """Step until no training is under way, nor asked for."""
+
+    def stepped() -> bool:
+        return not watch.step() and all(training.is_over for training in stage.registry.trainings.all("m"))
+
+    until(stepped, "a training is not over")
+
+
+def begun(watch: TrainingWatch) -> int:
+    """Step until a process trains; its number."""
+    until(lambda: watch.step() and watch.runner.pid is not None, "no training has begun")
+    assert watch.runner.pid is not None
+    return watch.runner.pid
+
+
+def closing(stage: Stage, watch: TrainingWatch) -> Callable[[int], None]:
+    """What a retrain worker does each midnight: close what is due, and then train until nothing is under way."""
+    cycle = stage.cycle()
+
+    def each_day(_day: int) -> None:
+        stage.close_all(cycle)
+        settle(stage, watch)
+        stage.close_all(cycle)
+
+    return each_day
+
+
+def told(stage: Stage) -> list[tuple[int, str, int | None]]:
+    return [(training.number, training.state, training.version) for training in stage.registry.trainings.all("m")]
+
+
+def asked(stage: Stage, *, recipe: Recipe = EVERY_WEEK, days: int = 9) -> Training:
+    """A training that somebody asks for after some days."""
+    stage.registry.trainings.set_recipe("m", recipe, by=ME)
+    lives(stage, range(days), {}, each_day=lambda _: stage.close_all())
+    return stage.registry.trainings.ask("m", "person:1", "person", "it is time", by=ME)
+
+
+def test_a_week_of_outcomes_becomes_a_challenger_without_a_person(stage: Stage) -> None:
+    stage.registry.trainings.set_recipe("m", EVERY_WEEK, by=ME)
+    with stage.training() as watch:
+        lives(stage, range(10), {}, each_day=closing(stage, watch))
+    (training,) = stage.registry.trainings.all("m")
+    assert (training.state, training.kind, training.by, training.version) == ("registered", "calendar", "rule", 2)
+    assert training.reason.startswith("7 days have passed since")
+    version = stage.registry.version("m", 2)
+    assert stage.registry.lineup("m").challengers == (2,)
+    assert version.created_by == "rule"
+    assert version.training is not None
+    assert version.training.trained_until is not None
+    assert version.training.trained_until < training.at  # all of it had matured by then
+    assert stage.registry.drift.reference("m", 2) is not None
+    outlook = stage.registry.trainings.outlook("m")
+    assert outlook is not None
+    assert outlook["sentence"].startswith("the next training is asked for on")
+    assert not list((stage.folder / "trainings").iterdir())  # nothing is left lying about
+    assert stage.registry.verified().faults == []
+
+
+def test_the_same_days_give_the_same_trainings_and_the_same_bytes(stage: Stage, tmp_path: Path) -> None:
+    with staged(tmp_path / "other") as other:
+        other.declare(Policy(maturity_s=float(DAY), n_slots=5))
+        other.champion(logistic(WEAK))
+        for each in (stage, other):
+            each.registry.trainings.set_recipe("m", EVERY_WEEK, by=ME)
+            with each.training() as watch:
+                lives(each, range(10), {}, each_day=closing(each, watch))
+        assert told(stage) == told(other)
+        assert stage.registry.version("m", 2).digest == other.registry.version("m", 2).digest
+
+
+def test_rows_of_after_the_asking_are_not_learned_from(stage: Stage) -> None:
+    training = asked(stage)
+    lives(stage, range(9, 12), {}, each_day=lambda _: stage.close_all())
+    with stage.training() as watch:
+        settle(stage, watch)
+    report = stage.registry.version("m", 2).training
+    assert report is not None
+    assert report.trained_until is not None
+    assert report.trained_until <= training.at
+    assert report.n_rows == 60 * 8  # of nine days the last had not matured
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_training_that_is_killed_is_done_again_and_given_up_after_three(stage: Stage, attempts: int) -> None:
+    asked(stage)
+    with stage.training() as watch:
+        for _ in range(attempts):
+            os.kill(begun(watch), signal.SIGKILL)
+            until(lambda: not watch.step(), "nobody has seen that it ended")
+        settle(stage, watch)
+    training = stage.registry.trainings.one("m", 1)
+    if attempts == 1:
+        assert (training.state, training.version, training.n_attempts) == ("registered", 2, 2)
+    else:
+        assert training.sentence == "its process was killed by SIGKILL, 3 times"
+        assert len(stage.registry.versions("m")) == 1
+
+
+def test_a_worker_that_ends_leaves_its_training_to_the_next(stage: Stage) -> None:
+    asked(stage)
+    with stage.training() as watch:
+        pid = begun(watch)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert stage.registry.trainings.one("m", 1).state == "asked"
+    with stage.training() as watch:
+        settle(stage, watch)
+    assert told(stage) == [(1, "registered", 2)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "retrain", "sentence"),
+    [
+        (replace(EVERY_WEEK, window=Window(n_rows=250)), {}, "rows with an outcome: expected at least 300, got 250"),
+        (EVERY_WEEK, {"training_limit_s": 0.01}, "it took longer than 0.01 s (retrain.training_limit_s)"),
+        (EVERY_WEEK, {"training_memory_bytes": 268_435_456}, "memory"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_one_sentence_and_the_champion_answers_on(
+    tmp_path: Path, recipe: Recipe, retrain: dict[str, float], sentence: str
+) -> None:
+    with staged(tmp_path / "store", retrain=retrain) as stage:
+        stage.declare(Policy(maturity_s=float(DAY)))
+        stage.champion(logistic(WEAK))
+        asked(stage, recipe=recipe)
+        with stage.training() as watch:
+            settle(stage, watch)
+        training, lineup = stage.registry.trainings.one("m", 1), stage.registry.lineup("m")
+        assert training.state == "failed"
+        assert training.sentence is not None
+        assert sentence in training.sentence
+        assert (lineup.champion, lineup.challengers, lineup.generation) == (1, (), 1)
+        assert not list((stage.folder / "trainings").iterdir())
+
+
+def test_a_version_that_is_no_other_is_not_registered_again(stage: Stage) -> None:
+    asked(stage)
+    with stage.training() as watch:
+        settle(stage, watch)
+        stage.registry.retire("m", 2, reason="by hand", by=ME)
+        stage.registry.trainings.ask(
+            "m", "person:2", "person", "once more", by=ME, at=stage.registry.trainings.one("m", 1).at
+        )
+        settle(stage, watch)
+    assert stage.registry.trainings.one("m", 2).sentence == "it has learned nothing new: version 2 has the same bytes"
+    assert stage.registry.lineup("m").challengers == ()
+
+
+def test_where_all_may_still_win_nobody_is_added(stage: Stage) -> None:
+    for weights in (TRUTH, (0.9, 0.9)):
+        stage.challenger(logistic(weights))
+    asked(stage)
+    with stage.training() as watch:
+        settle(stage, watch)
+    assert stage.registry.trainings.one("m", 1).sentence == (
+        "2 challengers play, none of them futile, and the recipe allows 2: retire one"
+    )
