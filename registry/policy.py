@@ -15,6 +15,8 @@ Loss = Literal["log_loss", "brier", "cost", "absolute_error", "pinball", "reward
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=200)]
+MOST_JUDGED = 99
+"""Challengers of a reign without a number of slots: the share of the last is 1 in 9,900."""
 Told = int | float | str
 """A decision as predictions carry it."""
 
@@ -106,7 +108,15 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["refuse", "answer_unlogged"], Meta(description="when the journal cannot be written")
     ] = "refuse"
     alpha: Annotated[float, Meta(gt=0, le=0.5, description="false promotions allowed a reign")] = 0.05
-    n_slots: Annotated[int, Meta(ge=1, le=50, description="challengers that may be judged in one reign")] = 2
+    n_slots: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=50,
+            description="challengers that may be judged in one reign, each by its share of `alpha`; 0: as many as "
+            f"come, up to {MOST_JUDGED}, and the k-th has the share 1 / (k (k + 1))",
+        ),
+    ] = 2
     min_outcomes: Annotated[int, Meta(ge=1, description="matured outcomes that a promotion needs")] = 1_000
     min_minority: Annotated[int, Meta(ge=0, description="of them, of the rarer class")] = 50
     min_coverage: Annotated[Share, Meta(description="share of the rows that must have an outcome")] = 0.95
@@ -169,6 +179,18 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["keep", "retire"],
         Meta(description="what becomes of a challenger that can gain nothing any more: `retire` lets the rule do so"),
     ] = "keep"
+
+    @property
+    def n_judged(self) -> int:
+        """How many challengers one reign can judge."""
+        return self.n_slots or MOST_JUDGED
+
+    def one_of(self, place: int) -> int:
+        """The share of `alpha` of the challenger that came in that place (from 0), as one part of so many.
+
+        Fixed before it has an outcome, and together no more than 1: 1/2 + 1/6 + 1/12 + … = 1.
+        """
+        return self.n_slots or (place + 1) * (place + 2)
 
     @property
     def rest_s(self) -> float:

@@ -69,3 +69,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Annotated[
         float, Meta(gt=0, lt=0.1, description="largest difference between estimator and ONNX form that is taken")
     ] = 1e-5
+
+
+MONTHLY = Recipe(triggers=Triggers(every_days=30, drift=True, performance=True))
+"""Each month, and when something has moved: what a trial begins with."""

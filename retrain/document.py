@@ -67,7 +67,7 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
         },
     }
     if not contender.has_slot:
-        n_slots = state.reign.policy.n_slots
+        n_slots = state.reign.policy.n_judged
         entry["sentence"] = (
             f"version {contender.version} waits for the next reign: the {n_slots} slots of this one are taken"
         )

@@ -75,7 +75,7 @@ def contenders_of(
 ) -> list[Contender]:
     """The challengers of a reign in the order in which they came, and the previous champion.
 
-    The first `n_slots` of the challengers are judged in it.
+    The first of the challengers are judged in it, as many as the policy says.
     """
     generations: dict[int, set[int]] = {}
     mirrored: set[int] = set()
@@ -90,8 +90,8 @@ def contenders_of(
             mirrored.add(lineup.generation)
     found = [
         Contender(
-            version, version, versions[version].signature, frozenset(numbers), place < reign.policy.n_slots,
-            rule_of(model, reign, bucket_s, versions[version].training),
+            version, version, versions[version].signature, frozenset(numbers), place < reign.policy.n_judged,
+            rule_of(model, reign, bucket_s, versions[version].training, place=place),
         )
         for place, (version, numbers) in enumerate(generations.items())
     ]  # fmt: skip

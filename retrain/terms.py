@@ -12,8 +12,12 @@ from retrain.evidence import Rule, Task, probation_rule
 DAY_S = 86_400
 
 
-def rule_of(model: Model, reign: Reign, bucket_s: int, training: TrainingReport | None = None) -> Rule:
+def rule_of(
+    model: Model, reign: Reign, bucket_s: int, training: TrainingReport | None = None, *, place: int = 0
+) -> Rule:
     """The rule by which a challenger with this training report is judged; its `digest` is the metric version.
+
+    `place`: in which it came in this reign, from 0.
 
     The policy and the champion's report are as they were at the start of the reign, and a version's report never
     changes. Reports that were measured by another metric say nothing in the units of this one, and are left out.
@@ -29,7 +33,7 @@ def rule_of(model: Model, reign: Reign, bucket_s: int, training: TrainingReport 
         task=task,
         loss=metric.loss,
         alpha=policy.alpha,
-        n_slots=policy.n_slots,
+        n_slots=policy.one_of(place),
         margin=metric.margin,
         base_rate=reign.training.base_rate if reign.training and task == "binary" else None,
         prior=_prior(reign.training, task),

@@ -3,6 +3,7 @@
 Three models predict whether a flight arrives more than 15 minutes late. The champion was trained on January and
 February, one challenger on January to May, the other on May alone, as blind retraining on the latest month would have
 it. From June on, a fixed quarter of the departures is sent over HTTP in order; each outcome follows when it was known.
+Each month, and when something has moved, another challenger is trained from the journal, where there is room for one.
 Nothing is scripted: what is printed was measured, and a challenger that is not better is not promoted.
 """
 
@@ -17,6 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import rich_click as click
 
 from gateway.cli import flights
@@ -32,6 +34,7 @@ from gateway.client import Client
 from gateway.config import Settings, load
 from gateway.logs import set_up
 from gateway.supervisor import listening_socket, stop_on_signals
+from registry.recipe import MONTHLY
 from registry.types import Policy
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ LESSONS: tuple[tuple[FirstRole, int, int, str], ...] = (
     ("challenger", 1, 5, "trained on January to May"),
     ("challenger", 5, 5, "trained on May only"),
 )
+
+POLICY = Policy(n_slots=0)
 
 
 @click.command()
@@ -109,9 +114,10 @@ def _publish(settings: Settings, frame: pd.DataFrame, start: datetime, progress:
         versions.append(learned(lesson, flights.SCHEMA, "binary", progress))
     with Client.on_store(settings) as client:
         client.set_clock(start)
-        declare(client, MODEL, flights.SCHEMA, "binary", Policy())
+        declare(client, MODEL, flights.SCHEMA, "binary", POLICY)
         for version in versions:
             upload(client, MODEL, version)
+        client.set_recipe(MODEL, msgspec.to_builtins(MONTHLY))
 
 
 def _rows(live: pd.DataFrame) -> list[Row]:
@@ -139,7 +145,7 @@ def _send(url: str, rows: list[Row], stop: threading.Event, progress: Progress) 
     start, last = rows[0].predicted_at, max(row.known_at for row in rows if row.outcome is not None)
     with Sender(url, connections=IN_FLIGHT) as sender:
         traffic = Traffic(
-            sender, MODEL, Span.over(start, last), clock_at=start, maturity=timedelta(seconds=Policy().maturity_s),
+            sender, MODEL, Span.over(start, last), clock_at=start, maturity=timedelta(seconds=POLICY.maturity_s),
             stop=stop,
         )  # fmt: skip
         with progress.bar("departures", total=len(rows)) as bar:

@@ -30,6 +30,7 @@ def summary_of(client: Client, model: str, tally: Tally, n_sent_before: int = 0)
         "mirror": status["mirror"],
         "evidence": evidence,
         "decisions": decisions,
+        "trainings": client.trainings(model)["trainings"],
     }
 
 
@@ -65,12 +66,24 @@ def summary_text(summary: dict[str, Any]) -> str:
             f"decision   {_date(decision['at'])}: {decision['kind']} version {decision['version']} by {decision['by']}"
         )
         lines.append(f"           {decision['reason']}")
+    for training in summary["trainings"]:
+        lines.append(f"training   {_date(training['at'])}: {_became(training)}")
+        lines.append(f"           {training['reason']}")
     for entry in summary["evidence"]["challengers"]:
         lines.append(f"evidence   version {entry['version']}: {entry['verdict']}, ln E {entry['log_e']:.1f}")
         lines.append(f"           {entry['sentence']}")
-    lineup = summary["lineup"]
-    lines.append(f"champion   version {lineup['champion']} since {_date(lineup['since'])}, {_why(summary)}")
+    lines.append(f"champion   version {summary['lineup']['champion']}{_since(summary)}")
     return "\n".join(lines)
+
+
+def _became(training: dict[str, Any]) -> str:
+    match training["state"]:
+        case "registered":
+            return f"version {training['version']}"
+        case "failed":
+            return f"failed. {training['sentence']}"
+        case state:
+            return str(state)
 
 
 def _requests(summary: dict[str, Any]) -> str:
@@ -90,9 +103,14 @@ def standing(day: datetime, evidence: dict[str, Any]) -> str:
     return f"{day:%d %b %Y}: version {evidence['champion']} answers{rivals}"
 
 
-def _why(summary: dict[str, Any]) -> str:
-    promoted = [d for d in summary["decisions"] if d["version"] == summary["lineup"]["champion"]]
-    return f"promoted by {promoted[-1]['by']}" if promoted else "from the start: no challenger was shown to be better"
+def _since(summary: dict[str, Any]) -> str:
+    """Since when the champion answers, and by whose decision."""
+    champion = summary["lineup"]["champion"]
+    decided = [d for d in summary["decisions"] if d["version"] == champion]
+    if not decided:
+        return " from the start: no challenger was shown to be better"
+    did = "promoted" if decided[-1]["kind"] == "promote" else "brought back"
+    return f" since {_date(decided[-1]['at'])}, {did} by {decided[-1]['by']}"
 
 
 def _date(text: str) -> str:

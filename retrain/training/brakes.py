@@ -16,8 +16,8 @@ from msgspec import Struct
 from registry.recipe import Recipe, Triggers
 from registry.trainings import TriggerKind
 
-FUTILE = ("worse", "no_difference")
-"""Verdicts of challengers that may leave to make room."""
+FUTILE = ("worse", "no_difference", "behind")
+"""Standings of challengers that may leave to make room, the first to go first."""
 
 
 class Alarm(Struct, frozen=True):
@@ -32,7 +32,9 @@ class Facts(Struct, frozen=True):
 
     `n_matured`: live rows whose outcomes have had their time, since the journal began; `n_matured_before`: of them,
     when the last training was asked for. `begun_at`: the last training's time, else since when the champion plays.
-    `verdicts`: of the challengers that play, by version. `n_slots_left`: challengers that this reign can still judge.
+    `standings`: of the challengers that play, by version: the verdict, or `behind` for one that collects and has lost
+    more than the champion on as many outcomes as a promotion needs. `n_slots_left`: challengers that this reign can
+    still judge.
     """
 
     at: datetime
@@ -43,7 +45,7 @@ class Facts(Struct, frozen=True):
     asked_at: datetime | None = None
     under_way: int | None = None
     served: frozenset[str] = frozenset()
-    verdicts: dict[int, str] = {}
+    standings: dict[int, str] = {}
     n_slots_left: int = 1
     drift: Alarm | None = None
     performance: Alarm | None = None
@@ -100,19 +102,22 @@ def braking(triggers: Triggers, facts: Facts) -> str | None:
         return f"it cools down until {_day(rested)}"
     if facts.n_matured < triggers.min_outcomes:
         return f"{facts.n_matured:,} rows have matured, and a training needs {triggers.min_outcomes:,}"
-    playing = len(facts.verdicts)
-    if playing >= triggers.max_challengers and futile(facts.verdicts) is None:
+    playing = len(facts.standings)
+    if playing >= triggers.max_challengers and futile(facts.standings) is None:
         return f"{playing} challenger{'s' * (playing != 1)} may still win, and no more than that may play"
     if facts.n_slots_left < 1:
         return "every slot of this reign is taken: the next version waits for the next reign"
     return None
 
 
-def futile(verdicts: dict[int, str]) -> int | None:
-    """The challenger that leaves to make room: one that is worse, else one that makes no difference, the oldest."""
-    for verdict in FUTILE:
-        for version in sorted(verdicts):
-            if verdicts[version] == verdict:
+def futile(standings: dict[int, str]) -> int | None:
+    """The challenger that leaves to make room, of several the oldest; None where each may still win.
+
+    Leaving is no verdict: it spends no chance of a false promotion, and the slot of the reign stays taken.
+    """
+    for standing in FUTILE:
+        for version in sorted(standings):
+            if standings[version] == standing:
                 return version
     return None
 

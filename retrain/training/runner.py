@@ -33,6 +33,11 @@ from retrain.training.run import ASSIGNMENT, LAST_WORDS, Assignment, Made, Refus
 LEASE_S, RENEW_S = 15.0, 3.0
 LOOK_S = 0.2
 """How often the registry is asked whether there is something to train."""
+_WORDS = {
+    "worse": "it is worse than the champion",
+    "no_difference": "it makes no difference worth having",
+    "behind": "it loses more than the champion so far",
+}
 _log = structlog.get_logger("retrain")
 
 
@@ -173,10 +178,10 @@ class Runner:
 
     def _refusal(self, training: Training) -> str | None:
         """Why no challenger may be added; None where one may."""
-        verdicts, most = verdicts_of(self._registry, training.model), training.recipe.triggers.max_challengers
-        if len(verdicts) < most or futile(verdicts) is not None:
+        standings, most = standings_of(self._registry, training.model), training.recipe.triggers.max_challengers
+        if len(standings) < most or futile(standings) is not None:
             return None
-        return f"{len(verdicts)} challengers play, none of them futile, and the recipe allows {most}: retire one"
+        return f"{len(standings)} challengers play, none of them futile, and the recipe allows {most}: retire one"
 
     def _known(self, training: Training, made: Made) -> str | None:
         digest = digest_of(made.model_bytes)
@@ -187,10 +192,10 @@ class Runner:
 
     def _make_room(self, training: Training) -> None:
         """Retire the challenger that nothing is to be hoped of, where one has to leave."""
-        verdicts = verdicts_of(self._registry, training.model)
-        leaving = futile(verdicts)
-        if len(verdicts) >= training.recipe.triggers.max_challengers and leaving is not None:
-            reason = f"{verdicts[leaving]}: it makes room for training {training.number}"
+        standings = standings_of(self._registry, training.model)
+        leaving = futile(standings)
+        if len(standings) >= training.recipe.triggers.max_challengers and leaving is not None:
+            reason = f"{_WORDS[standings[leaving]]}: it makes room for training {training.number}"
             self._registry.retire(training.model, leaving, reason=reason, by=Principal.the_rule())
 
     def _fail(self, training: Training, sentence: str) -> None:
@@ -212,11 +217,18 @@ class Runner:
             shutil.rmtree(work.folder, ignore_errors=True)
 
 
-def verdicts_of(registry: Registry, model: str) -> dict[int, str]:
-    """Version → verdict of the challengers that play; `collecting` where nothing is known yet."""
+def standings_of(registry: Registry, model: str) -> dict[int, str]:
+    """Version → how each challenger that plays stands, as brakes know it; `collecting` where nothing is known yet."""
     document = registry.evidence(model) or {"challengers": []}
-    known = {entry["version"]: entry["verdict"] for entry in document["challengers"]}
-    return {version: known.get(version, "collecting") for version in registry.lineup(model).challengers}
+    known = {entry["version"]: entry for entry in document["challengers"]}
+    enough = registry.model(model).policy.min_outcomes
+    found = {}
+    for version in registry.lineup(model).challengers:
+        entry = known.get(version, {"verdict": "collecting", "mean_difference": None, "n_matured": 0})
+        loses = entry["mean_difference"] is not None and entry["mean_difference"] < 0
+        is_behind = entry["verdict"] == "collecting" and loses and entry["n_matured"] >= enough
+        found[version] = "behind" if is_behind else entry["verdict"]
+    return found
 
 
 def _started(folder: Path) -> subprocess.Popen[bytes]:

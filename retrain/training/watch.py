@@ -25,7 +25,7 @@ from registry.trainings import Training
 from registry.types import Lineup, Model, Principal
 from retrain.drift.watch import DriftWatch
 from retrain.training.brakes import Alarm, Facts, Outlook, outlook
-from retrain.training.runner import Runner, verdicts_of
+from retrain.training.runner import Runner, standings_of
 
 HEADS_AT_ONCE = 10_000
 _log = structlog.get_logger("retrain")
@@ -115,8 +115,8 @@ class TrainingWatch:
             asked_at=asked_at,
             under_way=next((training.number for training in trainings if not training.is_over), None),
             served=frozenset(training.trigger for training in trainings),
-            verdicts=verdicts_of(self._registry, model.name),
-            n_slots_left=reign.policy.n_slots - len(judged),
+            standings=standings_of(self._registry, model.name),
+            n_slots_left=reign.policy.n_judged - len(judged),
             drift=_alarm(drift.get("alarm")),
             performance=_alarm((drift.get("performance") or {}).get("alarm")),
         )

@@ -69,6 +69,16 @@ def test_the_first_comers_have_the_slots_and_keep_them_when_they_leave() -> None
     assert [set(c.generations) for c in found] == [{2, 3, 6}, {3, 4, 5, 6}, {5, 6}]
 
 
+def test_without_a_number_of_slots_each_that_comes_has_a_smaller_share_and_together_they_have_one() -> None:
+    lineups = [Lineup("m", place + 2, 1, (place + 2,)) for place in range(120)]
+    found = contenders_of(lineups, MODEL, reign(2, n_slots=0), versions(130), DAY)
+    shares = [1 / each.rule.n_slots for each in found if each.has_slot]
+    assert shares[:3] == [1 / 2, 1 / 6, 1 / 12]
+    assert len(shares) == 99
+    assert sum(shares) < 1
+    assert found[0].rule.log_e_threshold == pytest.approx(np.log(2 / 0.05))
+
+
 def test_the_previous_champion_is_held_against_the_new_one_by_a_rule_of_its_own() -> None:
     """Enlisted again after it was retired, it is a challenger like any other, and its sums stand elsewhere."""
     lineups = [Lineup("m", 1, 1, (2,)), Lineup("m", 2, 2, (), 1), Lineup("m", 3, 2), Lineup("m", 4, 2, (1,))]

@@ -44,10 +44,10 @@ def test_a_month_that_has_passed_asks_once() -> None:
             f"{PASSED}; held back: 999 rows have matured, and a training needs 1,000",
         ),
         (
-            MONTHLY, replace(DUE, verdicts={2: "leading", 3: "collecting"}),
+            MONTHLY, replace(DUE, standings={2: "leading", 3: "collecting"}),
             f"{PASSED}; held back: 2 challengers may still win, and no more than that may play",
         ),
-        (MONTHLY, replace(DUE, verdicts={2: "leading", 3: "worse"}), f"calendar: {PASSED}"),
+        (MONTHLY, replace(DUE, standings={2: "leading", 3: "worse"}), f"calendar: {PASSED}"),
         (
             MONTHLY, replace(DUE, n_slots_left=0),
             f"{PASSED}; held back: every slot of this reign is taken: the next version waits for the next reign",
@@ -87,9 +87,11 @@ def test_the_futile_leave_before_the_hopeful_and_the_worse_before_the_equal() ->
     assert futile({2: "leading", 3: "collecting", 4: "better"}) is None
     assert futile({2: "no_difference", 3: "worse", 4: "worse"}) == 3
     assert futile({2: "leading", 5: "no_difference"}) == 5
+    assert futile({2: "behind", 5: "no_difference", 6: "behind"}) == 5
+    assert futile({2: "collecting", 6: "behind"}) == 6
 
 
-verdicts = st.dictionaries(st.integers(2, 9), st.sampled_from([*FUTILE, "leading", "collecting", "better"]), max_size=4)
+standing = st.sampled_from([*FUTILE, "leading", "collecting", "better"])
 facts = st.builds(
     Facts,
     at=st.integers(0, 90).map(lambda days: DAY_0 + timedelta(days=days)),
@@ -99,7 +101,7 @@ facts = st.builds(
     begun_at=st.just(DAY_0),
     asked_at=st.none() | st.integers(0, 60).map(lambda days: DAY_0 + timedelta(days=days)),
     under_way=st.none() | st.just(1),
-    verdicts=verdicts,
+    standings=st.dictionaries(st.integers(2, 9), standing, max_size=4),
     n_slots_left=st.integers(0, 2),
     drift=st.none() | st.just(Alarm("then", "alarm")),
 )
@@ -118,7 +120,7 @@ def test_what_is_asked_for_has_passed_every_brake(recipe: Recipe, known: Facts) 
     assert known.under_way is None
     assert known.asked_at is None or known.at >= known.asked_at + timedelta(days=triggers.cool_down_days)
     assert known.n_matured >= triggers.min_outcomes
-    assert len(known.verdicts) < triggers.max_challengers or futile(known.verdicts) is not None
+    assert len(known.standings) < triggers.max_challengers or futile(known.standings) is not None
     assert known.n_slots_left > 0
     asks_again = outlook(recipe, replace(known, served=frozenset({found.ask.id}))).ask
     assert asks_again is None or asks_again.id != found.ask.id
