@@ -190,7 +190,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
 
         Fixed before it has an outcome, and together no more than 1: 1/2 + 1/6 + 1/12 + … = 1.
         """
-        return self.n_slots or (place + 1) * (place + 2)
+        last = min(place, MOST_JUDGED - 1)  # whoever comes later is not judged at all
+        return self.n_slots or (last + 1) * (last + 2)
 
     @property
     def rest_s(self) -> float:
