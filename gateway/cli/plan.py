@@ -29,6 +29,7 @@ from gateway.cli.typed import TableRefused
 from gateway.client import Client
 from gateway.errors import Conflict
 from gateway.records import moment
+from registry.recipe import Recipe
 from registry.types import Feature, InputSchema, Policy, Task
 from retrain.training.rows import Rows
 
@@ -38,11 +39,20 @@ MATURED_SHARE = 0.99
 
 
 class Shares(Struct, frozen=True):
-    """What the first versions learn from, as the caller says it, and their model's maturity window."""
+    """What the first versions learn from, as the caller says it, their model's maturity window, and how it is trained.
+
+    Where it is trained again, any number of challengers may come in one reign.
+    """
 
     champion: str | None
     challengers: tuple[str, ...]
     maturity_us: int | None
+    recipe: Recipe | None = None
+
+    @property
+    def n_slots(self) -> int:
+        """As the policy has them."""
+        return 0 if self.recipe is not None else max(Policy().n_slots, len(self.challengers))
 
 
 class Found(Struct, frozen=True):
@@ -63,6 +73,7 @@ class Plan(Struct, frozen=True, eq=False):
     policy: Policy
     declares: bool
     versions: Sequence[Learned]
+    recipe: Recipe | None
 
     @property
     def start(self) -> datetime:
@@ -84,6 +95,8 @@ class Plan(Struct, frozen=True, eq=False):
             declare(client, self.model, self.rows.inputs.schema, self.task, self.policy)
         for version in self.versions:
             upload(client, self.model, version)
+        if self.recipe is not None:
+            client.set_recipe(self.model, msgspec.to_builtins(self.recipe))
 
 
 def plan(source: str, table: Table, told: Told, shares: Shares, model: str, found: Found, progress: Progress) -> Plan:
@@ -131,8 +144,8 @@ def plan(source: str, table: Table, told: Told, shares: Shares, model: str, foun
                     "when the first row is sent"
                 )
             versions.append(learned(lesson, rows.inputs.schema, rows.outcomes.task, progress))
-    policy = Policy(maturity_s=_maturity_s(rows, live, shares), n_slots=max(Policy().n_slots, len(shares.challengers)))
-    return Plan(model, rows, live, rows.outcomes.task, policy, found.document is None, versions)
+    policy = Policy(maturity_s=_maturity_s(rows, live, shares), n_slots=shares.n_slots)
+    return Plan(model, rows, live, rows.outcomes.task, policy, found.document is None, versions, shares.recipe)
 
 
 class _Lessons:

@@ -8,7 +8,6 @@ command goes on wherever an earlier one ended, and changes nothing where there i
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -16,47 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from msgspec import Struct
 
 from gateway.cli.file_rows import Told, matched_range
-from gateway.cli.local import callers_time, serving
+from gateway.cli.local import serving
 from gateway.cli.midnight import Stopped, midnight_before
-from gateway.cli.options import Failed, Target, failing_in_one_line, json_option, settings_of
+from gateway.cli.options import Failed, Target, failing_in_one_line, json_option
 from gateway.cli.parameters import Duration, Start
-from gateway.cli.plan import Found, Plan, Shares, plan
+from gateway.cli.place import Options, client_at, found_in, found_on, settings_at
+from gateway.cli.plan import Plan, Shares, plan
 from gateway.cli.progress import Progress
 from gateway.cli.resume import Remaining, SentOtherwise, remaining
 from gateway.cli.sender import Sender
 from gateway.cli.summary import show, standing, summary_of
 from gateway.cli.table import read
 from gateway.cli.traffic import IN_FLIGHT, Tally, Traffic
+from gateway.cli.trainings import recipe_of
 from gateway.cli.typed import TableRefused
 from gateway.client import Client
-from gateway.config import Settings, key_of_environment
-from gateway.errors import Conflict, ProblemError
-from gateway.locks import is_locked
-from gateway.logs import set_up
+from gateway.config import key_of_environment
+from gateway.errors import Conflict
 from gateway.records import moment
 from gateway.supervisor import listening_socket, stop_on_signals
+from registry.recipe import MONTHLY
 from registry.schemas import check_name
 from retrain.errors import TrainingRefused
-
-NOT_FOUND = 404
-LAST_WORKERS_S = 5.0
-"""How long the workers of a stream that was killed may take to find out and end."""
-
-
-class Options(Struct, frozen=True):
-    """Where to stream to, and how."""
-
-    model: str
-    url: str | None
-    key: str | None
-    data_dir: str | None
-    port: int
-    speed: float | None
-    ends: bool
-    as_json: bool
 
 
 @click.command()
@@ -90,6 +72,11 @@ class Options(Struct, frozen=True):
     "learned from.",
 )  # fmt: skip
 @click.option(
+    "--retrain", is_flag=True,
+    help="Train more challengers from what was sent, each month and when something has moved.",
+)  # fmt: skip
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="Or as this recipe (TOML) says.")
+@click.option(
     "--speed", type=click.FloatRange(min=0, min_open=True), help="So many times faster than real time.  "
     "[default: as fast as it goes]",
 )  # fmt: skip
@@ -115,6 +102,8 @@ def stream(
     association: str | None,
     champion_rows: str | None,
     challenger_rows: tuple[str, ...],
+    retrain: bool,
+    recipe_file: Path | None,
     speed: float | None,
     url: str | None,
     key: str | None,
@@ -135,11 +124,14 @@ def stream(
     Target(None, data_dir, url, key, as_json).check()
     if shorten != 1.0 and outcome_time is None:
         raise click.UsageError("expected --shorten-delays beside --outcome-time only")
+    if retrain and recipe_file is not None:
+        raise click.UsageError("expected either --retrain or --recipe")
+    recipe = recipe_of(recipe_file) if recipe_file is not None else MONTHLY if retrain else None
     dropped = tuple(name for part in drop.split(",") if (name := part.strip()))
     told = Told(
         target, task, time, rows_per_day, start_us, outcome_time, delay_us, shorten, association, dropped,
     )  # fmt: skip
-    shares = Shares(champion_rows, challenger_rows, maturity_us)
+    shares = Shares(champion_rows, challenger_rows, maturity_us, recipe)
     for text in (champion_rows or "0%", *challenger_rows):
         try:
             matched_range(text)
@@ -168,14 +160,14 @@ def _story(file: Path, told: Told, shares: Shares, options: Options, stop: threa
     with progress.task(f"reading {file.name}"):
         table = read(file)
     if options.url is not None:
-        with _client(options.url, options) as client:
+        with client_at(options.url, options) as client:
             planned = plan(file.name, table, told, shares, options.model, found_on(client, options), progress)
             _go_on(stop)
             planned.carry_out(client)
         _stream(options.url, planned, options, stop, progress)
         return
-    settings = _settings(options)
-    planned = plan(file.name, table, told, shares, options.model, _found_in(settings, options), progress)
+    settings = settings_at(options)
+    planned = plan(file.name, table, told, shares, options.model, found_in(settings, options), progress)
     _go_on(stop)
     with Client.on_store(settings) as client:
         planned.carry_out(client)
@@ -194,63 +186,9 @@ def _go_on(stop: threading.Event) -> None:
         raise Failed("stopped; nothing was made")
 
 
-def _settings(options: Options) -> Settings:
-    """The store that is served here.
-
-    Raises:
-        Conflict: another process serves it.
-    """
-    settings = settings_of(None, options.data_dir, **callers_time(options.port))
-    deadline_s = time.monotonic() + LAST_WORKERS_S
-    while is_locked(settings.folder / "retrain.lock"):
-        if time.monotonic() > deadline_s:
-            raise Conflict(f"{settings.store} is served by another process: stream to it with --url, or end it")
-        time.sleep(0.05)
-    set_up(settings.logs, "stream")
-    return settings
-
-
-def _found_in(settings: Settings, options: Options) -> Found:
-    """What is in a store; in none, nothing, and none is made."""
-    if not (settings.folder / "registry.db").exists():
-        return Found()
-    with Client.on_store(settings) as client:
-        return found_on(client, options)
-
-
-def found_on(client: Client, options: Options) -> Found:
-    """What is on a server.
-
-    Raises:
-        Conflict: its clock is its own.
-    """
-    clock = client.clock()
-    if clock["source"] != "caller":
-        raise Conflict(
-            f"the clock of {options.url} is the server's own, and the rows have times of theirs: start it with "
-            "UNDERSTUDY__CLOCK__SOURCE=caller"
-        )
-    now = None if clock["now"] is None else datetime.fromisoformat(clock["now"])
-    try:
-        document = client.model(options.model)
-    except ProblemError as problem:
-        if problem.status != NOT_FOUND:
-            raise
-        return Found(now=now)
-    decisions = client.decisions(options.model)
-    return Found(document, decisions[0]["reason"] if decisions else "", now)
-
-
-def _client(url: str, options: Options) -> Client:
-    try:
-        return Client(url, options.key)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
 def _stream(url: str, planned: Plan, options: Options, stop: threading.Event, progress: Progress) -> None:
     """Send what is left to send, and tell what became of it all."""
-    with Sender(url, options.key, connections=IN_FLIGHT) as sender, _client(url, options) as client:
+    with Sender(url, options.key, connections=IN_FLIGHT) as sender, client_at(url, options) as client:
         document = client.model(options.model)
         rows, n_strange = planned.rows.with_classes(_classes(document))
         if n_strange:

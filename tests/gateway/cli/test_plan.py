@@ -10,9 +10,9 @@ import pytest
 from gateway.cli.file_rows import Told
 from gateway.cli.first_versions import declare, upload
 from gateway.cli.local import callers_time
+from gateway.cli.place import Options, found_on
 from gateway.cli.plan import Found, Plan, Shares, plan
 from gateway.cli.progress import Progress
-from gateway.cli.stream import Options, found_on
 from gateway.cli.table import Table, read
 from gateway.client import Client
 from gateway.config import load
