@@ -43,6 +43,13 @@ class Triggers(Struct, frozen=True, forbid_unknown_fields=True):
     performance: Annotated[bool, Meta(description="when the champion has become worse for sure")] = False
     cool_down_days: Annotated[float, Meta(ge=0, description="between two trainings, whatever asks but a person")] = 7.0
     min_outcomes: Annotated[int, Meta(ge=1, description="rows with an outcome that a training needs")] = 1_000
+    must_win_backtest: Annotated[
+        bool,
+        Meta(
+            description="a version that loses to the champion on the latest rows, which neither learned from, takes no "
+            "place among the challengers; where a person asked it does"
+        ),
+    ] = True
     max_challengers: Annotated[
         int, Meta(ge=1, le=50, description="that may play at once: a training waits, or one that is futile is retired")
     ] = 2
@@ -71,5 +78,5 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1e-5
 
 
-MONTHLY = Recipe(triggers=Triggers(every_days=30, drift=True, performance=True))
+MONTHLY = Recipe(triggers=Triggers(every_days=30, drift=True, performance=True, max_challengers=3))
 """Each month, and when something has moved: what a trial begins with."""

@@ -178,7 +178,7 @@ class Registry(Decider):
                 insert_reference(connection, model, version.number, reference)
             if of is not None:
                 trainings.check_lease(connection, of)
-                trainings.end(connection, of, at=grounds.at, version=version.number, sentence=reason)
+                trainings.end(connection, of, "registered", at=grounds.at, version=version.number, sentence=reason)
             return version
 
     def record(self, action: str, *, by: Principal, model: str = "", detail: dict[str, Any]) -> AuditRow:

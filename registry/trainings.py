@@ -1,7 +1,8 @@
 """Trainings: a model's recipe, and every time that it is used, from the trigger to the version that came of it.
 
     ask ─▶ asked ─claim─▶ running ─┬─ finish ─▶ registered   with the version's row and role, in one transaction
-              ▲                    ├─ fail ───▶ failed       with one sentence
+              ▲                    ├─ decline ▶ declined     it could not win, and takes no place: one sentence
+              │                    ├─ fail ───▶ failed       nothing came of it: one sentence
               └ give back, release ┘                         its process, or its worker, has ended: it is tried again
 
 A trigger has an id: the same one asks once, however often and by however many workers it is told. At most one training
@@ -44,7 +45,7 @@ class Training(Struct, frozen=True):
     by: str
     at: datetime
     recipe: Recipe
-    state: Literal["asked", "running", "registered", "failed"]
+    state: Literal["asked", "running", "registered", "declined", "failed"]
     n_attempts: int = 0
     progress: str = ""
     version: int | None = None
@@ -56,7 +57,7 @@ class Training(Struct, frozen=True):
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes of it."""
-        return self.state in ("registered", "failed")
+        return self.state not in ("asked", "running")
 
 
 class Trainings:
@@ -152,7 +153,7 @@ class Trainings:
             oldest = (trainings.c.at, trainings.c.model, trainings.c.number)
             for given_up in connection.execute(running.where(trainings.c.n_attempts >= MOST_ATTEMPTS)).all():
                 said = f"whoever did it has ended before it was done, {given_up.n_attempts} times"
-                end(connection, _training(given_up), at=self._now(), sentence=said)
+                end(connection, _training(given_up), "failed", at=self._now(), sentence=said)
             row = connection.execute(running.order_by(*oldest)).first()
             if row is None:
                 asked = select(trainings).where(trainings.c.state == "asked")
@@ -194,7 +195,13 @@ class Trainings:
         """Nothing comes of it, and that is said; raises LeaseLost."""
         with self._database.write() as connection:
             check_lease(connection, training)
-            end(connection, training, at=self._now(), sentence=sentence)
+            end(connection, training, "failed", at=self._now(), sentence=sentence)
+
+    def decline(self, training: Training, sentence: str) -> None:
+        """It was done, and what came of it is not worth a place among the challengers; raises LeaseLost."""
+        with self._database.write() as connection:
+            check_lease(connection, training)
+            end(connection, training, "declined", at=self._now(), sentence=sentence)
 
     def outlook(self, model: str) -> dict[str, Any] | None:
         """What is said of the next training; None while nothing is. Raises UnknownModel."""
@@ -220,11 +227,18 @@ def check_lease(connection: Connection, training: Training) -> None:
         raise LeaseLost(f"training {training.number} of '{training.model}' is not, or no longer, done by {who}")
 
 
-def end(connection: Connection, training: Training, *, at: datetime, version: int | None = None, sentence: str) -> None:
+def end(
+    connection: Connection,
+    training: Training,
+    state: Literal["registered", "declined", "failed"],
+    *,
+    at: datetime,
+    version: int | None = None,
+    sentence: str,
+) -> None:
     """Write down what came of a training, in the transaction of the caller."""
     ended: dict[str, Any] = {
-        "state": "failed" if version is None else "registered", "version": version, "sentence": sentence,
-        "n_attempts": training.n_attempts,
+        "state": state, "version": version, "sentence": sentence, "n_attempts": training.n_attempts,
     }  # fmt: skip
     over = {"ended_at": at, "progress": "", "holder": None, "leased_until": None}
     connection.execute(trainings.update().where(_key(training.model, training.number)).values(ended | over))

@@ -80,8 +80,8 @@ def _became(training: dict[str, Any]) -> str:
     match training["state"]:
         case "registered":
             return f"version {training['version']}"
-        case "failed":
-            return f"failed. {training['sentence']}"
+        case "failed" | "declined" as state:
+            return f"{state}. {training['sentence']}"
         case state:
             return str(state)
 

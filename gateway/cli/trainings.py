@@ -151,7 +151,7 @@ def _line(training: dict[str, Any]) -> str:
     match training["state"]:
         case "registered":
             return f"{asked}: version {training['version']}"
-        case "failed":
-            return f"{asked}: failed. {training['sentence']}"
+        case "failed" | "declined" as state:
+            return f"{asked}: {state}. {training['sentence']}"
         case state:
             return f"{asked}: {state}" + (f", {training['progress']}" if training["progress"] else "")

@@ -26,7 +26,7 @@ from registry.artifacts import digest_of
 from registry.errors import LeaseLost, RegistryError, StoreUnreachable
 from registry.store import Registry
 from registry.trainings import Training
-from registry.types import Principal
+from registry.types import Principal, TrainingReport
 from retrain.training.brakes import futile
 from retrain.training.run import ASSIGNMENT, LAST_WORDS, Assignment, Made, Refused, left_in
 
@@ -161,6 +161,10 @@ class Runner:
         if refusal is not None:
             self._fail(training, refusal)
             return
+        if (why := hopeless(training, made.report)) is not None:
+            self._registry.trainings.decline(training, why)
+            _log.info("a training was declined", model=training.model, training=training.number, reason=why)
+            return
         self._make_room(training)
         said = f"training {training.number}, of {made.n_rows:,} rows: {training.reason}"
         try:
@@ -215,6 +219,22 @@ class Runner:
                 pipe.close()
         if not keep_folder:
             shutil.rmtree(work.folder, ignore_errors=True)
+
+
+def hopeless(training: Training, report: TrainingReport) -> str | None:
+    """Why a version takes no place among the challengers; None where it does.
+
+    Whoever plays is judged on what comes later, so choosing by what is past costs no validity, and saves a slot.
+    """
+    tried = report.backtest
+    if training.kind == "person" or not training.recipe.triggers.must_win_backtest or tried is None:
+        return None
+    if tried.mean_difference > 0:
+        return None
+    return (
+        f"on the latest {tried.n_rows:,} rows, which neither has learned from, it loses {-tried.mean_difference:.3g} "
+        f"more a row than version {tried.champion}: it takes no place (triggers.must_win_backtest)"
+    )
 
 
 def standings_of(registry: Registry, model: str) -> dict[int, str]:

@@ -146,6 +146,14 @@ def test_a_version_and_the_end_of_its_training_are_one_transaction(
     assert loans.verified().faults == []
 
 
+def test_what_could_not_win_is_over_and_nothing_has_failed(loans: Registry) -> None:
+    asked(loans)
+    loans.trainings.decline(claimed(loans), "it loses more")
+    over = loans.trainings.one("loans", 1)
+    assert (over.state, over.version, over.sentence, over.is_over) == ("declined", None, "it loses more", True)
+    assert loans.verified().faults == []
+
+
 def test_an_outlook_takes_the_place_of_the_one_before(loans: Registry) -> None:
     assert loans.trainings.outlook("loans") is None
     for sentence in ("nothing asks", "a month has passed"):

@@ -11,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from registry.recipe import Recipe, Triggers, Window
-from registry.trainings import Training
-from registry.types import Policy
+from registry.trainings import Training, TriggerKind
+from registry.types import Policy, Principal, TrainingReport
 from retrain.training.watch import TrainingWatch
 from tests.actors import logistic
 from tests.journals import until
 from tests.seasons import TRUTH, WEAK, lives
-from tests.stage import DAY, ME, Stage, staged
+from tests.stage import DAY, ME, Stage, at, staged
 
 EVERY_WEEK = Recipe(triggers=Triggers(every_days=7, cool_down_days=1, min_outcomes=300))
 
@@ -189,3 +189,25 @@ def test_where_all_may_still_win_nobody_is_added(stage: Stage) -> None:
     assert stage.registry.trainings.one("m", 1).sentence == (
         "2 challengers play, none of them futile, and the recipe allows 2: retire one"
     )
+
+
+@pytest.mark.parametrize("who", ["rule", "person"])
+def test_a_version_that_loses_its_backtest_takes_no_place_unless_a_person_wants_it(tmp_path: Path, who: str) -> None:
+    """The champion knows the truth, and says until when it learned; sixty rows a day teach nobody better."""
+    with staged(tmp_path / "store") as stage:
+        stage.declare(Policy(maturity_s=float(DAY)))
+        stage.champion(logistic(TRUTH), training=TrainingReport(n_rows=10_000, trained_until=at(-1)))
+        stage.registry.trainings.set_recipe("m", replace(EVERY_WEEK, window=Window(n_rows=1_200)), by=ME)
+        lives(stage, range(22), {}, each_day=lambda _: stage.close_all())
+        kind: TriggerKind = "person" if who == "person" else "calendar"
+        stage.registry.trainings.ask("m", "1", kind, "it is time", by=Principal(who))
+        with stage.training() as watch:
+            settle(stage, watch)
+        training = stage.registry.trainings.one("m", 1)
+        if who == "person":
+            assert (training.state, stage.registry.lineup("m").challengers) == ("registered", (2,))
+        else:
+            assert training.state == "declined"
+            assert training.sentence is not None
+            assert training.sentence.startswith("on the latest 240 rows, which neither has learned from, it loses 0.")
+            assert len(stage.registry.versions("m")) == 1
