@@ -58,16 +58,16 @@ def recipe_of(file: Path) -> Recipe:
 def _recipe_text(model: str, found: dict[str, Any] | None) -> str:
     if found is None:
         return f"{model} has no recipe: only people bring versions"
-    return msgspec.toml.encode(_told(found)).decode().rstrip()
+    return "\n".join(_lines(found))
 
 
-def _told(document: dict[str, Any]) -> dict[str, Any]:
-    """A document without what it leaves open, which TOML has no word for."""
-    return {
-        name: _told(value) if isinstance(value, dict) else value
-        for name, value in document.items()
-        if value is not None and value != {}
-    }
+def _lines(document: dict[str, Any], within: str = "") -> Iterator[str]:
+    """A document as TOML with dotted keys, without what it leaves open: `recipe` takes it back so."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{within}{name}.")
+        elif value is not None:
+            yield f"{within}{name} = {msgspec.json.encode(value).decode()}"
 
 
 @click.command()
