@@ -147,6 +147,7 @@ def population_document(population: Population) -> dict[str, Any]:
         "n_due": population.n_due,
         "share_due": population.n_due / population.n_rows if population.n_rows else None,
         "n_over_cap": population.n_over_cap,
+        "n_learned": population.n_learned,
     }
 
 

@@ -106,6 +106,7 @@ class BucketReader:
             contender.signature,
             self._policy,
             contender.rule,
+            contender.learned_until_us,
         )
 
     def _layout(self, digest: bytes) -> Layout:

@@ -36,6 +36,8 @@ class Contender(Struct, frozen=True):
     generations: frozenset[int]
     has_slot: bool
     rule: Rule
+    learned_until_us: int | None
+    """Rows predicted by then may be among those it was trained on: no evidence of it. None: it was not said."""
 
     @property
     def is_previous(self) -> bool:

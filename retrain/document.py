@@ -44,6 +44,7 @@ def document_of(
 
 
 def _entry(state: ReignState, contender: Contender, judged: Judged | None, known: Evidence | None) -> dict[str, Any]:
+    learned_until = None if contender.learned_until_us is None else moment(contender.learned_until_us)
     entry: dict[str, Any] = {
         "version": contender.version,
         "verdict": "collecting",
@@ -59,6 +60,7 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
         "conditions": [],
         "forecast": None,
         "n_void_buckets": n_void(state.closed, contender.key),
+        "learned_until": None if learned_until is None else learned_until.isoformat(),
         "metric": {
             "loss": contender.rule.measured_by,
             "digest": contender.rule.digest,
@@ -66,6 +68,8 @@ def _entry(state: ReignState, contender: Contender, judged: Judged | None, known
             "bets": "generic" if contender.rule.informed_bet is None else "informed",
         },
     }
+    if learned_until is not None and learned_until >= state.reign.since:
+        entry["sentence"] += f"; rows until {learned_until.isoformat()} do not count, as it may have learned from them"
     if not contender.has_slot:
         n_slots = state.reign.policy.n_judged
         entry["sentence"] = (

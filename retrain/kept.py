@@ -17,8 +17,11 @@ from registry.types import ClosedBucket
 from retrain.evidence import BucketSums, Pairs
 from retrain.population import Population
 
-FORMAT = 3
-"""1 were bare sums, 2 had no tallies. Another one whenever sums, or how rows become pairs, change their meaning."""
+FORMAT = 4
+"""1 were bare sums, 2 had no tallies, 3 counted what a version had learned from.
+
+Another one whenever sums, or how rows become pairs, change their meaning.
+"""
 VOID = b""
 """What is kept of a bucket that says nothing of a challenger."""
 PREVIOUS = 0

@@ -57,9 +57,15 @@ def answered(
     signature: Signature,
     policy: Policy,
     rule: Rule,
+    learned_until_us: int | None,
 ) -> Answered:
-    """The pairs of a version with the champion: a shadow chunk, with its layout, beside each chunk of a bucket."""
-    parts = [_Part(*each, signature, policy, rule) for each in zip(facts, shadows, layouts, strict=True)]
+    """The pairs of a version with the champion: a shadow chunk, with its layout, beside each chunk of a bucket.
+
+    Of rows that were predicted by `learned_until_us` there are none: the version may know their outcomes by heart.
+    """
+    parts = [
+        _Part(*each, signature, policy, rule, learned_until_us) for each in zip(facts, shadows, layouts, strict=True)
+    ]
     chosen = _within_cap(parts, policy.max_source_share)
 
     def column(name: str) -> Array:
@@ -107,8 +113,9 @@ class _Part:
     """One chunk and one version's answers to it."""
 
     def __init__(
-        self, facts: Facts, shadow: ShadowChunk, layout: Layout, signature: Signature, policy: Policy, rule: Rule
-    ) -> None:
+        self, facts: Facts, shadow: ShadowChunk, layout: Layout, signature: Signature, policy: Policy, rule: Rule,
+        learned_until_us: int | None,
+    ) -> None:  # fmt: skip
         n_rows, status = facts.head.n_rows, np.frombuffer(shadow.status, np.uint8)
         self.head, self.source, self.champion = facts.head, facts.source, facts.champion
         self._metric, self._chunk, self._layout = policy.metric, facts.chunk, facts.layout
@@ -124,10 +131,11 @@ class _Part:
         self._inputs = self._known_inputs()
         self.amount = self._amount() if policy.metric.amount_feature else None
         self.scale = self._scale(rule) if policy.metric.scale_feature else None
-        self.rows = np.flatnonzero(given & looked_at.due)
-        self.serving = self._served(shadow, status, given, policy.latency_limit_ms)
-        self.population = Population(int(given.sum()), len(self.rows))
-        self.at_stake_undue = self._at_stake(np.flatnonzero(given & ~looked_at.due), rule)
+        fresh = given if learned_until_us is None else given & (facts.chunk.predicted_at_us() > learned_until_us)
+        self.rows = np.flatnonzero(fresh & looked_at.due)
+        self.serving = self._served(shadow, status, given, policy.latency_limit_ms)  # to fail there is to fail
+        self.population = Population(int(fresh.sum()), len(self.rows), n_learned=int((given & ~fresh).sum()))
+        self.at_stake_undue = self._at_stake(np.flatnonzero(fresh & ~looked_at.due), rule)
 
     def _at_stake(self, undue: Array, rule: Rule) -> float:
         """By how much the two versions disagree about rows that can never have an outcome."""

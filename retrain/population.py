@@ -25,10 +25,13 @@ class Population(Struct, frozen=True, array_like=True):
     n_due: int = 0
     n_over_cap: int = 0
     """Outcomes left out, as their source had reported its share already."""
+    n_learned: int = 0
+    """Rows that are no part of all this, as they are of the time that the version learned from."""
 
     def __add__(self, other: Population) -> Population:
         return Population(
-            self.n_rows + other.n_rows, self.n_due + other.n_due, self.n_over_cap + other.n_over_cap
+            self.n_rows + other.n_rows, self.n_due + other.n_due, self.n_over_cap + other.n_over_cap,
+            self.n_learned + other.n_learned,
         )  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 
+from gateway.records import micros
 from registry.errors import NoChampion
 from registry.reader import RegistryReader
 from registry.store import Registry
@@ -92,14 +94,27 @@ def contenders_of(
         Contender(
             version, version, versions[version].signature, frozenset(numbers), place < reign.policy.n_judged,
             rule_of(model, reign, bucket_s, versions[version].training, place=place),
+            learned_until_us(versions[version]),
         )
         for place, (version, numbers) in enumerate(generations.items())
     ]  # fmt: skip
     if previous is not None:
         rule = probation_rule_of(model, reign, bucket_s, versions[previous].training)
-        signature = versions[previous].signature
-        found.append(Contender(previous, PREVIOUS, signature, frozenset(mirrored), has_slot=True, rule=rule))
+        found.append(
+            Contender(
+                previous, PREVIOUS, versions[previous].signature, frozenset(mirrored), has_slot=True, rule=rule,
+                learned_until_us=learned_until_us(versions[previous]),
+            )
+        )  # fmt: skip
     return found
+
+
+def learned_until_us(version: Version) -> int | None:
+    """Up to when rows may have been among those that a version was trained on; a time without a zone is in UTC."""
+    until = version.training.trained_until if version.training is not None else None
+    if until is None:
+        return None
+    return micros(until if until.tzinfo is not None else until.replace(tzinfo=UTC))
 
 
 def n_promoted(registry: RegistryReader, model: str, reign: Reign) -> int:

@@ -96,7 +96,8 @@ class Rereader:
         if not facts:
             return None
         layouts = [self._ledger.layout(shadow.layout) for shadow in shadows]
-        return answered(facts, shadows, layouts, first.signature, self._state.reign.policy, rule)
+        learned_us = max(-1 if c.learned_until_us is None else c.learned_until_us for c in (first, second))
+        return answered(facts, shadows, layouts, first.signature, self._state.reign.policy, rule, learned_us)
 
     def _heads(self, buckets: list[ClosedBucket]) -> dict[int, list[ChunkHead]]:
         return heads_of(self._reader, self._state.model.name, self._state.reign.first_generation, buckets)

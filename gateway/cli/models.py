@@ -195,6 +195,10 @@ def _beside(entry: dict[str, Any]) -> list[str]:
     population = entry.get("population") or {}
     if population.get("n_due") != population.get("n_rows"):
         lines.append(f"outcomes can exist for {population['n_due']:,} of {population['n_rows']:,} rows")
+    if population.get("n_learned"):
+        lines.append(
+            f"left out: {population['n_learned']:,} rows until {entry['learned_until']}, when its training ends"
+        )
     corrections = entry.get("corrections") or {}
     if corrections.get("n_corrected") or corrections.get("n_arrived_late"):
         lines.append(

@@ -297,7 +297,7 @@ def test_sums_of_another_format_are_derived_again_from_the_journal(tmp_path: Pat
             old.close_all()
             assert old.entry(version)["log_e"] == expected["log_e"]
             assert old.entry(version)["n_matured"] == expected["n_matured"]
-    assert FORMAT == 3
+    assert FORMAT == 4
 
 
 def test_compare_of_the_pairs_and_the_cycle_say_the_same_of_a_cost(tmp_path: Path) -> None:
