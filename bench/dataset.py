@@ -1,7 +1,8 @@
 """`python -m bench.dataset`: how fast predictions are read back with their outcomes, on one core.
 
 A journal is written as the gateway writes it, rows of 30 floats in chunks of 500 and of 32, with an outcome for every
-row: by address, by an association id of its own, and by ids that two requests share.
+row: by address, by an association id of its own (in the order in which they were given, or in none), and by ids that
+two requests share.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LAYOUT = Layout.of(SCHEMA, SIGNATURE)
 MODEL = Model("m", "binary", SCHEMA, Policy(maturity_s=0), datetime(2026, 1, 1, tzinfo=UTC))
 DAY_US = 86_400_000_000
 PATIENT = JournalSettings(outcomes_busy_s=30, busy_s=30)
-Outcomes = Literal["none", "by address", "by id", "by shared id"]
+Outcomes = Literal["none", "by address", "by id", "by scattered id", "by shared id"]
 
 
 def filled(store: Path, n_rows: int, chunk_rows: int, outcomes: Outcomes) -> None:
@@ -71,6 +72,8 @@ def _name(row: int, outcomes: Outcomes) -> str | None:
     match outcomes:
         case "by id":
             return f"loan-{row}"
+        case "by scattered id":
+            return f"loan-{row * 2_654_435_761 % 2**32}"  # an odd factor: each of them once
         case "by shared id":
             return f"customer-{row // 1_000 // 2 * 1_000 + row % 1_000}"
         case _:
@@ -92,7 +95,8 @@ def main() -> None:
     """Print a line a case."""
     n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     cases: list[tuple[int, Outcomes]] = [
-        (500, "none"), (32, "none"), (500, "by address"), (500, "by id"), (500, "by shared id"),
+        (500, "none"), (32, "none"), (500, "by address"), (500, "by id"),
+        (500, "by scattered id"), (500, "by shared id"),
     ]  # fmt: skip
     for chunk_rows, outcomes in cases:
         n = n_rows if outcomes == "none" else n_rows // 5
@@ -100,7 +104,7 @@ def main() -> None:
             filled(Path(folder), n // chunk_rows * chunk_rows, chunk_rows, outcomes)
             best = max(rows_a_second(Path(folder)) for _ in range(3))
         print(
-            f"chunks of {chunk_rows:3} rows, outcomes {outcomes:12}: {best[0]:12,.0f} rows/s of CPU time "
+            f"chunks of {chunk_rows:3} rows, outcomes {outcomes:15}: {best[0]:12,.0f} rows/s of CPU time "
             f"({best[1]:,} rows, {best[2]:,} with an outcome)",
             flush=True,
         )

@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import apsw
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -41,6 +42,7 @@ HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
 HEADS = f"SELECT {HEAD} FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
 HEADS_AND_BODIES = HEADS.replace("n_rows", "n_rows, body")
 BODY = "SELECT body FROM chunk WHERE seq = ?"
+_integers = msgspec.json.Decoder(list[int]).decode
 LAST = "SELECT seq, at_us FROM chunk ORDER BY seq DESC LIMIT 1"
 
 
@@ -162,18 +164,20 @@ class PredictionReader:
             low, high = (middle, high) if stamped <= at_us else (low, middle - 1)
         return low
 
-    def association_hashes(self, model: str, limit: int = 200_000) -> Iterator[tuple[int, Array]]:
-        """Every row of a model that carries an association id: (writer, `(n, 3)` of hash, seq, row), by hash a file."""
-        sql = (
-            "SELECT hash, seq, row FROM association WHERE model = ? AND (hash, seq, row) > (?, ?, ?) "
-            "ORDER BY hash, seq, row LIMIT ?"
-        )
+    def associations(
+        self, model: str, columns: Sequence[Literal["hash", "seq", "row"]], rows_at_once: int = 200_000
+    ) -> Iterator[tuple[int, Array]]:
+        """Every row of a model that carries an association id: (writer, `(n, len(columns))`), some at once."""
+        lists = ", ".join(f"json_group_array({column})" for column in columns)
+        sql = f"SELECT {lists} FROM association WHERE model = ? AND hash BETWEEN ? AND ?"
         for writer in self._files():
             for db in self.connections(writer, 0):
-                last: tuple[int, ...] = (-(2**63), -1, -1)
-                while page := rows(db, sql, (model, *last, limit)):
-                    yield writer, np.array(page, np.int64)
-                    last = page[-1]
+                n_rows = scalar(db, "SELECT count(*) FROM association WHERE model = ?", (model,))
+                # hashes are spread evenly, so as many of them lie in each of the equal parts of their range
+                width = 2**64 // max(1, -(-n_rows // rows_at_once)) + 1
+                for first in range(-(2**63), 2**63, width) if n_rows else ():
+                    (found,) = rows(db, sql, (model, first, min(first + width, 2**63) - 1))
+                    yield writer, np.array([_integers(each) for each in found], np.int64).T
 
     def _remembered(self, key: tuple[int, int], chunk: Chunk) -> Chunk:
         self._recent[key] = chunk

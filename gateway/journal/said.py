@@ -13,15 +13,24 @@ from gateway.columns import Array
 from gateway.journal.sqlite import rows
 from gateway.records import Cursor
 
-_LISTS = ("outcome.id", "{key}", "outcome.row", "observed_us", "received_us", "outcome.writer", "outcome.seq")
-_SELECT = (
-    ", ".join(f"json_group_array({each})" for each in _LISTS)
-    # an outcome is stored as JSON already
-    + ", '[' || ifnull(group_concat(outcome.outcome, ','), '') || ']'"
-)
-"""SQLite makes the lists: fetched a row at a time they take twice as long."""
+_LISTS = ("outcome.id", "{key}", "outcome.row", "observed_us")
+_RECEIPT = ("outcome.writer", "outcome.seq")
+_OUTCOMES = "'[' || ifnull(group_concat(outcome.outcome, ','), '') || ']'"
+"""An outcome is stored as JSON already."""
 _integers = msgspec.json.Decoder(list[int]).decode
 _values = msgspec.json.Decoder(list[int | float | str]).decode
+
+
+class Known(Struct, frozen=True):
+    """Which outcomes count: those received up to a cursor, by a time, and up to a place in the ledger (None: all)."""
+
+    upto: Cursor | None = None
+    by_us: int | None = None
+    through: int | None = None
+    """The `id` of an outcome: none that was committed after it."""
+
+
+EVERYTHING = Known()
 
 
 class Said(Struct, frozen=True):
@@ -31,23 +40,15 @@ class Said(Struct, frozen=True):
     key: Array
     row: Array
     observed_us: Array
-    received_us: Array
-    writer: Array
-    seq: Array
     outcome: Array
 
     def those(self, which: Array) -> Said:
         """Some of them: `which` indexes an array."""
         return Said(*(column[which] for column in self._columns()))
 
-    def in_time(self, upto: Cursor | None, by_us: int | None) -> Said:
-        """Those received up to a cursor, and by a time; all, where they are None."""
-        which = np.ones(len(self.id), bool) if by_us is None else self.received_us <= by_us
-        if upto is not None:
-            writers, place = np.unique(self.writer, return_inverse=True)
-            last = np.array([upto.get(writer, 0) for writer in writers.tolist()], np.int64)
-            which &= self.seq <= last[place]
-        return self if which.all() else self.those(which)
+    def keyed(self, keys: Array, which: Array | slice) -> Said:
+        """Some of them, under other keys."""
+        return Said(self.id[which], keys[which], self.row[which], self.observed_us[which], self.outcome[which])
 
     def followed_by(self, other: Said) -> Said:
         """These, then those."""
@@ -55,17 +56,27 @@ class Said(Struct, frozen=True):
         return Said(*[np.concatenate(both) for both in columns])
 
     def _columns(self) -> tuple[Array, ...]:
-        return (
-            self.id, self.key, self.row, self.observed_us, self.received_us, self.writer, self.seq, self.outcome,
-        )  # fmt: skip
+        return self.id, self.key, self.row, self.observed_us, self.outcome
 
 
-def said(db: apsw.Connection, key: str, where: str, values: tuple[Any, ...]) -> Said:
-    """What `SELECT … {where}` finds, with `key` as its key; raises as `rows`."""
-    (found,) = rows(db, f"SELECT {_SELECT.format(key=key)} {where}", values)
-    *lists, outcomes = found
-    number, keys, row, observed, received, writer, seq = (np.array(_integers(each), np.int64) for each in lists)
-    return Said(number, keys, row, observed, received, writer, seq, objects(_values(outcomes)))
+def said(db: apsw.Connection, key: str, where: str, values: tuple[Any, ...], known: Known) -> Said:
+    """What `SELECT … {where}` finds of what is known, with `key` as its key; raises as `rows`."""
+    # SQLite makes the lists: fetched a row at a time they take twice as long; the plus: not to be searched by
+    names = _LISTS if known.upto is None else (*_LISTS, *_RECEIPT)
+    lists = ", ".join(f"json_group_array({name})" for name in names).format(key=key)
+    for limit, most in (("received_us", known.by_us), ("+outcome.id", known.through)):
+        if most is not None:
+            where, values = f"{where} AND {limit} <= ?", (*values, most)
+    ((*integers, outcomes),) = rows(db, f"SELECT {lists}, {_OUTCOMES} {where}", values)
+    number, keys, row, observed, *receipt = (np.array(_integers(each), np.int64) for each in integers)
+    found = Said(number, keys, row, observed, objects(_values(outcomes)))
+    return found if known.upto is None else found.those(_within(known.upto, *receipt))
+
+
+def _within(upto: Cursor, writer: Array, seq: Array) -> Array:
+    writers, place = np.unique(writer, return_inverse=True)
+    last = np.array([upto.get(each, 0) for each in writers.tolist()], np.int64)
+    return np.flatnonzero(seq <= last[place])
 
 
 def objects(values: list[Any]) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import count
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -18,7 +19,7 @@ from gateway.columns import Array
 from gateway.journal.join import Association, Candidate, chosen, rank
 from gateway.journal.ledger import Ledger
 from gateway.journal.reader import PredictionReader
-from gateway.journal.said import Said
+from gateway.journal.said import Known, Said
 from gateway.records import Address, Cursor, OutcomeRecord, Purpose, association_hash
 
 
@@ -59,11 +60,12 @@ class SetJoin:
         seen: Cursor | None = None,
         upto: Cursor | None = None,
         by_us: int | None = None,
+        through: int | None = None,
     ) -> None:
-        """`seen` as for `OutcomeJoin`; `upto` and `by_us` as for its `effective`."""
+        """`seen` as for `OutcomeJoin`; `upto` and `by_us` as for its `effective`; `through`: see `Known`."""
         self._reader, self._ledger, self._model, self._policy = reader, ledger, model, policy
         self._purpose: Purpose = purpose
-        self._seen, self._upto, self._by_us = seen, upto, by_us
+        self._seen, self._known = seen, Known(upto, by_us, through)
         self._shared: _SharedIds | None = None
 
     def effective(self, chunks: Sequence[Located]) -> Effective:
@@ -110,32 +112,33 @@ class SetJoin:
         parts = [self._ledger.said_of_names(self._model, [])]
         for start, stop in _runs(chunks):
             writer, seqs = chunks[start].writer, np.array([each.seq for each in chunks[start:stop]], np.int64)
-            found = self._ledger.said_of_chunks(writer, int(seqs[0]), int(seqs[-1])).in_time(self._upto, self._by_us)
+            found = self._ledger.said_of_chunks(writer, int(seqs[0]), int(seqs[-1]), self._known)
             place = np.minimum(np.searchsorted(seqs, found.key), len(seqs) - 1)
             rows = firsts[start + place] + found.row
-            parts.append(_keyed(found, rows, (seqs[place] == found.key) & (rows < firsts[start + place + 1])))
+            parts.append(found.keyed(rows, (seqs[place] == found.key) & (rows < firsts[start + place + 1])))
         return _all(parts)
 
     def _by_association(self, chunks: Sequence[Located], firsts: Array) -> Said:
         """What names an association id that a row of these chunks carries; the key becomes the row among all."""
-        place: dict[str | None, int] = {}
+        place: dict[Any, int] = {}
         for each, first in zip(chunks, firsts.tolist(), strict=False):
             if each.chunk.requests.associations is not None:
                 place.update(zip(each.chunk.requests.associations, count(first), strict=False))
         place.pop(None, None)
-        names = [name for name in place if name is not None]
-        found = self._ledger.said_of_names(self._model, names).in_time(self._upto, self._by_us)
+        # in the order of the ledger's index: a name is then mostly beside the one before, in a page just read
+        names: list[str] = sorted(place)
+        found = self._ledger.said_of_names(self._model, names, self._known)
         if len(found.key) == 0:
             return found
         if self._shared is None:
             self._shared = _SharedIds(self._reader, self._model, self._purpose, self._seen)
+        rows = np.fromiter(map(place.__getitem__, names), np.int64, len(names))
+        if self._shared.is_empty:
+            return found.keyed(rows[found.key], found.row == 0)
         keys = np.unique(found.key)
         shared = keys[self._shared.holds([names[key] for key in keys.tolist()])]
         alone = ~np.isin(found.key, shared) & (found.row == 0)
-        rows = np.fromiter(place.values(), np.int64, len(place))
-        merged = _keyed(found, rows[found.key], alone)
-        if len(shared) == 0:
-            return merged
+        merged = found.keyed(rows[found.key], alone)
         return merged.followed_by(self._shared_by_several(found, names, shared, chunks, firsts))
 
     def _shared_by_several(
@@ -156,14 +159,14 @@ class SetJoin:
                     if (address.writer, address.seq) in here:
                         places.append(at)
                         rows.append(here[address.writer, address.seq] + address.row)
-        return _keyed(found.those(np.array(places, np.int64)), np.array(rows, np.int64), slice(None))
+        return found.those(np.array(places, np.int64)).keyed(np.array(rows, np.int64), slice(None))
 
 
 class _SharedIds:
     """The association ids of a model that stand on several rows, with all of those rows."""
 
     def __init__(self, reader: PredictionReader, model: str, purpose: Purpose, seen: Cursor | None) -> None:
-        hashes = [page[:, 0] for _, page in reader.association_hashes(model)]
+        hashes = [page[:, 0] for _, page in reader.associations(model, ["hash"])]
         every = np.sort(np.concatenate([np.empty(0, np.int64), *hashes]))
         self._hashes = np.unique(every[1:][every[1:] == every[:-1]])
         del hashes, every
@@ -172,10 +175,13 @@ class _SharedIds:
         self._table = table[np.lexsort(table.T[::-1])]
         """Hash, check, predicted at, writer, seq, row, request: oldest first for each id."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether every id stands on one row."""
+        return len(self._hashes) == 0
+
     def holds(self, names: Sequence[str]) -> Array:
         """Which of these ids may stand on several rows."""
-        if len(self._hashes) == 0:
-            return np.zeros(len(names), bool)
         return np.isin(np.array([association_hash(name) for name in names], np.int64), self._hashes)
 
     def candidates(self, name: str) -> list[Candidate]:
@@ -193,7 +199,7 @@ class _SharedIds:
 def _carriers(reader: PredictionReader, model: str, purpose: Purpose, seen: Cursor | None, hashes: Array) -> Array:
     """The rows of `_SharedIds._table` whose ids have these hashes, in no order."""
     found: list[tuple[int, Array]] = []
-    for writer, page in reader.association_hashes(model):
+    for writer, page in reader.associations(model, ["hash", "seq", "row"]):
         mine = page[np.isin(page[:, 0], hashes)]
         if seen is not None:
             mine = mine[mine[:, 1] <= seen.get(writer, 0)]
@@ -237,14 +243,6 @@ def _runs(chunks: Sequence[Located]) -> Iterator[tuple[int, int]]:
         if ends:
             yield start, at
             start = at
-
-
-def _keyed(found: Said, keys: Array, which: Array | slice) -> Said:
-    """Some of these outcomes, under other keys."""
-    return Said(
-        found.id[which], keys[which], found.row[which], found.observed_us[which], found.received_us[which],
-        found.writer[which], found.seq[which], found.outcome[which],
-    )  # fmt: skip
 
 
 def _all(parts: Sequence[Said]) -> Said:

@@ -92,7 +92,7 @@ class PredictionTable:
         seen = {state.writer: self._reader.last_seq_at(state, self._span.as_of_us) for state in writers}
         join = SetJoin(
             self._reader, self._ledger, self._model.name, self._model.policy.association,
-            seen=seen, upto=self._ledger.outcome_cursor(), by_us=self._span.as_of_us,
+            seen=seen, by_us=self._span.as_of_us, through=self._ledger.last_outcome(),
         )  # fmt: skip
         for writer, last in seen.items():
             for chunks in self._pages(writer, last):

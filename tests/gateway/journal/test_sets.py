@@ -87,3 +87,20 @@ def test_it_equals_the_join_row_by_row(made, said, policy: Association, seen, up
         flat = [one for of_chunk in expected for _, one in sorted(of_chunk.items())]
         assert found.outcome.tolist() == [one.outcome for one in flat]
         assert found.observed_us.tolist() == [one.observed_at_us for one in flat]
+
+
+def test_what_is_committed_while_a_table_is_read_does_not_count() -> None:
+    with tempfile.TemporaryDirectory() as folder, journal_in(Path(folder)) as journal:
+        writer, ledger = journal.writer(), journal.ledger()
+        (seq,) = writer.append([draft(2, associations=["a", None])])
+        first, second = record(0, 5, to="a"), record(1, 6, to=Address(writer.writer, seq, 1))
+        ledger.append_outcomes(1, 1, [first])
+        reader, through = journal.reader(), ledger.last_outcome()
+        located = [Located(writer.writer, seq, reader.chunk(writer.writer, seq))]
+        ledger.append_outcomes(1, 2, [second, record(1, 7, to="a")])
+        of_then = SetJoin(reader, ledger, "loans", "latest", through=through).records(located)
+        of_now = SetJoin(reader, ledger, "loans", "latest").records(located)
+        assert [{row: one.outcome for row, one in found.items()} for found in (*of_then, *of_now)] == [
+            {0: 0},
+            {0: 1, 1: 1},
+        ]
