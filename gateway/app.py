@@ -161,7 +161,7 @@ def create_app(
             oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
             health.livez, health.readyz, metrics.read_metrics, *admin.HANDLERS, *proposals.HANDLERS,
             *trainings.HANDLERS,
-            *audit.HANDLERS, export.read_export, bundle.read_bundle, *keys.HANDLERS,
+            *audit.HANDLERS, export.read_export, export.read_days, bundle.read_bundle, *keys.HANDLERS,
         ],
         before_request=door.admit,
         before_send=[door.leave],

@@ -175,6 +175,11 @@ class Client(HttpCalls):
         said = {name: value for name, value in msgspec.to_builtins(wanted).items() if value is not None}
         return self._streamed(path_of("admin", "models", model, "export"), said)
 
+    def export_days(self, model: str, as_of: datetime | None = None) -> dict[str, Any]:
+        """The days that can be exported once and for all, as of a time (now)."""
+        asked = {} if as_of is None else {"as_of": as_of.isoformat()}
+        return self._json("GET", path_of("admin", "models", model, "export", "days"), params=asked)
+
     def bundle(self, model: str, *, generation: int | None = None, version: int | None = None) -> Iterator[bytes]:
         """The bytes of an evidence bundle, a zip, as they come: of the decision that began a generation, or of now.
 

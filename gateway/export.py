@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from msgspec import Struct
 from gateway.clock import MICROSECONDS, JournalClock
 from gateway.config import Settings
 from gateway.errors import InvalidInput, Unreachable
-from gateway.journal import open_ledger, open_reader
+from gateway.journal import ChunkHead, PredictionReader, open_ledger, open_reader
 from gateway.records import micros, moment
 from registry.errors import NoChampion
 from registry.reader import RegistryReader
 
 ROW_GROUP_ROWS = 131_072
+HEADS_AT_ONCE = 10_000
+DAY_US = 86_400 * MICROSECONDS
 METADATA = b"understudy"
 
 
@@ -37,6 +39,13 @@ class Wanted(Struct, frozen=True):
     as_of: datetime | None = None
     with_shadow_scores: bool = False
     with_waiting: bool = False
+
+
+class Days(Struct, frozen=True):
+    """The UTC days with predictions whose cohorts have all matured, as of a time."""
+
+    as_of: datetime
+    days: list[date]
 
 
 def exported(
@@ -56,12 +65,7 @@ def exported(
     model, lineups = registry.model(name), registry.lineups(name)
     if not lineups:
         raise NoChampion(name)
-    now_us = clock.now_us()
-    as_of_us = now_us if wanted.as_of is None else micros(wanted.as_of)
-    if now_us is not None and as_of_us is not None and as_of_us > now_us and not clock.of_caller:
-        raise InvalidInput(f"as_of: expected a time that has come, got {moment(as_of_us).isoformat()}")
-    if as_of_us is None:
-        raise InvalidInput("as_of: expected a time, as the caller's clock was never set")
+    as_of_us = _as_of_us(clock, wanted.as_of)
     span = Span(
         as_of_us,
         0 if wanted.since is None else micros(wanted.since),
@@ -76,7 +80,7 @@ def exported(
     ):
         table = PredictionTable(
             reader, ledger, model, signatures, span,
-            bucket_us=settings.cohorts.bucket_s * MICROSECONDS, shadows=shadows,
+            bucket_us=_bucket_us(settings), shadows=shadows,
         )  # fmt: skip
         sink = _Outbox()
         with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=True) as parquet:
@@ -86,6 +90,50 @@ def exported(
             account = {"model": name, "as_of": moment(as_of_us).isoformat()} | msgspec.to_builtins(table.account)
             parquet.add_key_value_metadata({METADATA: msgspec.json.encode(account)})
         yield sink.taken()
+
+
+def days_of(
+    settings: Settings, registry: RegistryReader, clock: JournalClock, name: str, as_of: datetime | None
+) -> Days:
+    """The days that can be exported once and for all; a walk over the heads of all chunks.
+
+    Raises:
+        UnknownModel, InvalidInput, JournalUnavailable, JournalDamaged: as `exported`.
+    """
+    policy, as_of_us, bucket_us = registry.model(name).policy, _as_of_us(clock, as_of), _bucket_us(settings)
+    mature_us = as_of_us - round(policy.maturity_s * MICROSECONDS)
+    found: set[int] = set()
+    with closing(open_reader(settings.folder)) as reader:
+        for bucket in {head.bucket for head in _heads(reader) if head.model == name and head.purpose == "live"}:
+            first, last = bucket * bucket_us // DAY_US, ((bucket + 1) * bucket_us - 1) // DAY_US
+            # a day is whole where every bucket that has a part of it is, which the one with its last moment says
+            found |= {
+                day for day in range(first, last + 1)
+                if ((((day + 1) * DAY_US - 1) // bucket_us) + 1) * bucket_us <= mature_us
+            }  # fmt: skip
+    return Days(moment(as_of_us), [moment(day * DAY_US).date() for day in sorted(found)])
+
+
+def _heads(reader: PredictionReader) -> Iterator[ChunkHead]:
+    for state in reader.writers():
+        after = 0
+        while heads := reader.heads(state.writer, after, HEADS_AT_ONCE):
+            yield from heads
+            after = heads[-1].seq
+
+
+def _as_of_us(clock: JournalClock, as_of: datetime | None) -> int:
+    now_us = clock.now_us()
+    as_of_us = now_us if as_of is None else micros(as_of)
+    if now_us is not None and as_of_us is not None and as_of_us > now_us and not clock.of_caller:
+        raise InvalidInput(f"as_of: expected a time that has come, got {moment(as_of_us).isoformat()}")
+    if as_of_us is None:
+        raise InvalidInput("as_of: expected a time, as the caller's clock was never set")
+    return as_of_us
+
+
+def _bucket_us(settings: Settings) -> int:
+    return settings.cohorts.bucket_s * MICROSECONDS
 
 
 def written(pieces: Iterable[bytes], file: Path) -> dict[str, Any]:

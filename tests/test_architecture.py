@@ -80,6 +80,7 @@ THEIRS = {
         "gateway/journal/arrow.py",
         "gateway/journal/table.py",
         "gateway/export.py",
+        "gateway/archive.py",
         "retrain/bundle/pairs_file.py",
         "retrain/drift/*",
         "retrain/training/journal.py",

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
 from gateway.errors import Conflict, JournalDamaged, SettingsRefused
-from gateway.journal.said import EVERYTHING, Known, Said, said
+from gateway.journal.said import EVERYTHING, OF_CHUNKS, OF_NAMES, Known, Said, said
 from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout, transaction
 from gateway.locks import take_lock
 from gateway.records import Address, Cursor, MirrorCount, OutcomeRecord
@@ -165,17 +165,11 @@ class Ledger:
 
     def said_of_chunks(self, writer: int, first: int, last: int, known: Known = EVERYTHING) -> Said:
         """What was said by address of the chunks first … last of a writer; `key` is the seq."""
-        where = "FROM outcome WHERE to_writer = ? AND to_seq BETWEEN ? AND ?"
-        return said(self._db, "to_seq", where, (writer, first, last), known)
+        return said(self._db, OF_CHUNKS, (writer, first, last), known)
 
     def said_of_names(self, model: str, names: Sequence[str], known: Known = EVERYTHING) -> Said:
         """What was said of these association ids, which are best in order; `key` is the place in `names`."""
-        # first the index in its own order, then the rows in theirs: each page is read once, however ids are scattered
-        where = (
-            "FROM (SELECT each.key AS place, outcome.id AS number FROM json_each(?) AS each CROSS JOIN outcome "
-            "ON model = ? AND association = each.value ORDER BY outcome.id) CROSS JOIN outcome ON outcome.id = number"
-        )
-        return said(self._db, "place", where, (msgspec.json.encode(names).decode(), model), known)
+        return said(self._db, OF_NAMES, (msgspec.json.encode(names).decode(), model), known)
 
     def last_outcome(self) -> int:
         """The `id` of the last outcome that is committed now; 0 where there is none."""

@@ -17,6 +17,15 @@ _LISTS = ("outcome.id", "{key}", "outcome.row", "observed_us")
 _RECEIPT = ("outcome.writer", "outcome.seq")
 _OUTCOMES = "'[' || ifnull(group_concat(outcome.outcome, ','), '') || ']'"
 """An outcome is stored as JSON already."""
+OF_CHUNKS = "to_seq", "FROM outcome WHERE to_writer = ? AND to_seq BETWEEN ? AND ?"
+OF_NAMES = (
+    "place",
+    (
+        "FROM (SELECT each.key AS place, outcome.id AS number FROM json_each(?) AS each CROSS JOIN outcome "
+        "ON model = ? AND association = each.value ORDER BY outcome.id) CROSS JOIN outcome ON outcome.id = number"
+    ),
+)
+"""Key, and where. First the index in its own order, then the rows in theirs: no page twice, if ids are scattered."""
 _integers = msgspec.json.Decoder(list[int]).decode
 _values = msgspec.json.Decoder(list[int | float | str]).decode
 
@@ -59,8 +68,9 @@ class Said(Struct, frozen=True):
         return self.id, self.key, self.row, self.observed_us, self.outcome
 
 
-def said(db: apsw.Connection, key: str, where: str, values: tuple[Any, ...], known: Known) -> Said:
-    """What `SELECT … {where}` finds of what is known, with `key` as its key; raises as `rows`."""
+def said(db: apsw.Connection, of: tuple[str, str], values: tuple[Any, ...], known: Known) -> Said:
+    """What is known of what `of` (OF_CHUNKS, OF_NAMES) finds with these values; raises as `rows`."""
+    key, where = of
     # SQLite makes the lists: fetched a row at a time they take twice as long; the plus: not to be searched by
     names = _LISTS if known.upto is None else (*_LISTS, *_RECEIPT)
     lists = ", ".join(f"json_group_array({name})" for name in names).format(key=key)

@@ -12,7 +12,7 @@ from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
-from gateway.export import Wanted, exported
+from gateway.export import Days, Wanted, days_of, exported
 from gateway.routes.parts import Using
 from gateway.wire.strict_json import instant
 
@@ -53,6 +53,13 @@ async def read_export(
         thread.shutdown(wait=False)
         raise
     return Stream(_rest(thread, first, pieces), media_type=PARQUET)
+
+
+@get("/admin/models/{model:str}/export/days", summary="Days that can be exported once and for all", scope="read")
+async def read_days(model: FromPath[str], parts: Using, as_of: Time = None) -> Days:
+    """UTC days with predictions whose cohorts have all matured, as of `as_of` (now)."""
+    at = _time("as_of", as_of)
+    return await asyncio.to_thread(days_of, parts.settings, parts.registry, parts.clock, model, at)
 
 
 def _time(name: str, said: str | None) -> datetime | None:

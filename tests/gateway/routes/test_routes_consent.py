@@ -228,6 +228,7 @@ NEEDED: dict[str, set[str]] = {
     "GET /admin/models/{model}/trainings": {"read"},
     "GET /admin/models/{model}/trainings/{number}": {"read"},
     "GET /admin/models/{model}/export": {"read"},
+    "GET /admin/models/{model}/export/days": {"read"},
     "GET /admin/models/{model}/bundle": {"read"},
     "POST /models/{model}/predict": {"predict"},
     "GET /models/{model}/predictions": {"read", "predict"},
