@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from registry.policy import Metric
+from registry.recipe import Parameter
+
+Conversion = Literal["plain", "float32 division", "double precision scaler"]
+"""What it took to make an ONNX form that answers as the estimator does (`retrain.training.convert`)."""
 
 
 class Backtest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +30,14 @@ class Backtest(Struct, frozen=True, forbid_unknown_fields=True):
     bet: float | None = None
 
 
+class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings that a search tried: their mean loss on later stretches of time, or why there is none."""
+
+    parameters: dict[str, Parameter]
+    loss: float | None = None
+    refused: str = ""
+
+
 class TrainingReport(Struct, frozen=True, forbid_unknown_fields=True):
     """What training knew of a version.
 
@@ -33,7 +45,9 @@ class TrainingReport(Struct, frozen=True, forbid_unknown_fields=True):
     rows in the units of the evidence, `scale` what regression losses or amounts are divided by, `prior` what a failed
     answer is replaced by in regression, `threshold` the score from which on the version acts as on the second class:
     its own, as costs are compared between decisions. `metric` is by what all of it was measured: under terms with
-    another metric none of it is used but `base_rate`, `prior` and `threshold`.
+    another metric none of it is used but `base_rate`, `prior` and `threshold`. `parity` is how far the ONNX form is
+    from the estimator, and `conversion` what that took. `parameters` were set by the recipe, or chosen among
+    `candidates`, which never saw the held-out rows.
     """
 
     n_rows: Annotated[int, Meta(ge=1)]
@@ -49,6 +63,10 @@ class TrainingReport(Struct, frozen=True, forbid_unknown_fields=True):
     dataset_digest: str = ""
     metric: Metric = Metric()
     backtest: Backtest | None = None
+    conversion: Conversion | None = None
+    seed: int | None = None
+    parameters: dict[str, Parameter] = {}
+    candidates: tuple[Candidate, ...] = ()
 
     def measures(self, metric: Metric) -> bool:
         """Whether its losses are in the units of that metric."""

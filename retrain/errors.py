@@ -6,7 +6,13 @@
     ├── ColumnRefused     a column has the wrong name, length, dtype or values
     ├── TargetRefused     the outcomes are not finite, or not those of the task
     ├── OneClass          every outcome is the same: there is nothing to tell apart
+    ├── ExtraMissing      what the recipe or the settings name is not installed here
+    ├── TaskUnlearnable   that estimator cannot learn this task, or this metric
+    ├── ParameterUnknown  the estimator has no such parameter
+    ├── FunctionRefused   the recipe's function is not there, raised, or gave something else than a fitted estimator
     ├── EstimatorRefused  the estimator does not take these rows
+    ├── AnswersRefused    its answers are not finite, or not one for each class
+    ├── SearchRefused     none of the candidates could be fitted and scored
     ├── NotConvertible    the fitted estimator has no ONNX form
     └── ParityBroken      the ONNX form answers otherwise than the estimator did
 
@@ -66,6 +72,54 @@ class OneClass(TrainingRefused):
     def __init__(self, outcome: object, n_rows: int) -> None:
         self.outcome, self.n_rows = outcome, n_rows
         super().__init__(f"target: expected outcomes that differ, got {outcome!r} in all of {n_rows} rows")
+
+
+class ExtraMissing(TrainingRefused):
+    """A recipe or a setting names what is not installed here."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+        super().__init__(f"{what} is not installed here: install understudy[{extra}]")
+
+
+class TaskUnlearnable(TrainingRefused):
+    """The estimator cannot learn what the model's task, or its metric, asks for."""
+
+    def __init__(self, estimator: str, what: str, instead: tuple[str, ...]) -> None:
+        self.estimator, self.what, self.instead = estimator, what, instead
+        super().__init__(f"{estimator} cannot learn {what}: choose one of {', '.join(instead)}")
+
+
+class ParameterUnknown(TrainingRefused):
+    """The estimator has no parameter of that name, or the recipe may not set it."""
+
+    def __init__(self, estimator: str, parameter: str, known: tuple[str, ...]) -> None:
+        self.estimator, self.parameter, self.known = estimator, parameter, known
+        super().__init__(f"{estimator} has no parameter '{parameter}' to set: it has {', '.join(known)}")
+
+
+class FunctionRefused(TrainingRefused):
+    """The function that the recipe names is not there, raised, or gave no fitted estimator."""
+
+    def __init__(self, function: str, why: str) -> None:
+        self.function, self.why = function, why
+        super().__init__(f"function {function}: {why}")
+
+
+class AnswersRefused(TrainingRefused):
+    """What was fitted answers, but not as a version may."""
+
+    def __init__(self, estimator: str, expected: str, got: str) -> None:
+        self.estimator, self.expected, self.got = estimator, expected, got
+        super().__init__(f"the answers of {estimator}: expected {expected}, got {got}")
+
+
+class SearchRefused(TrainingRefused):
+    """Every candidate of a search was refused."""
+
+    def __init__(self, n_candidates: int, first: str) -> None:
+        self.n_candidates, self.first = n_candidates, first
+        super().__init__(f"none of {n_candidates} candidates could be tried, the first for this: {first}")
 
 
 class EstimatorRefused(TrainingRefused):

@@ -9,14 +9,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 from skl2onnx import to_onnx
-from sklearn.ensemble import (
-    GradientBoostingClassifier,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-)
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import GradientBoostingClassifier
 
 from registry.onnx_model import OnnxModel
+from registry.recipe import Recipe
 from registry.signature import ModelFacts, signature_of
 from registry.types import Feature, InputSchema, Task
 from retrain.training.fit import fit
@@ -117,8 +113,7 @@ def loan(seed: int = 2) -> Made:
         "age": generator.normal(40, 12, n),
     }
     target = (2.0 * columns["member"] + columns["ratio"] + 0.02 * columns["age"] > 2).astype(np.int64)
-    estimator = HistGradientBoostingClassifier(max_iter=15, early_stopping=False, random_state=seed)
-    trained = fit(columns, target, InputSchema(LOAN), "binary", estimator=estimator)
+    trained = fit(columns, target, InputSchema(LOAN), "binary", recipe=Recipe(parameters={"max_iter": 15}, seed=seed))
     rows = [
         {name: None if value != value else value for name, value in zip(columns, row, strict=True)}
         for row in zip(*(column[:40].tolist() for column in columns.values()), strict=True)
@@ -131,9 +126,9 @@ def price() -> Made:
     generator = np.random.default_rng(3)
     columns = {"area": generator.uniform(20, 200, 400), "rooms": generator.integers(1, 8, 400)}
     features = (Feature("area", "float64"), Feature("rooms", "int64"))
-    estimator = HistGradientBoostingRegressor(max_iter=15, early_stopping=False, random_state=3)
     target = columns["area"] * 3.0 + columns["rooms"]
-    trained = fit(columns, target, InputSchema(features), "regression", estimator=estimator)
+    recipe = Recipe(parameters={"max_iter": 15, "learning_rate": 0.1, "loss": "squared_error"}, seed=3)
+    trained = fit(columns, target, InputSchema(features), "regression", recipe=recipe)
     rows = [{"area": 30.0 + 10 * i, "rooms": 1 + i % 6} for i in range(12)]
     return Made("price", "regression", features, trained.model_bytes, rows, trained.score)
 
@@ -145,6 +140,6 @@ def species() -> Made:
     labels = np.array(["setosa", "versicolor", "virginica"])[(x[:, 0] > 0.5).astype(int) + (x[:, 0] > -0.5)]
     features = tuple(Feature(name, "float64") for name in ("sepal_length", "sepal_width", "petal_length", "width"))
     columns = {feature.name: x[:, i] for i, feature in enumerate(features)}
-    trained = fit(columns, labels, InputSchema(features), "multiclass", estimator=LogisticRegression())
+    trained = fit(columns, labels, InputSchema(features), "multiclass", recipe=Recipe("logistic_regression"))
     rows = [dict(zip(columns, row, strict=True)) for row in x[:12].tolist()]
     return Made("species", "multiclass", features, trained.model_bytes, rows, trained.score, trained.classes)

@@ -13,7 +13,7 @@ from bench.evidence.pools import Floats
 from gateway.cli import flights
 from retrain.evidence import Pairs, Rule
 from retrain.evidence.losses import paired_losses
-from retrain.training.fit import boosted_trees
+from retrain.training.estimators import boosted_trees
 
 ELEC2 = "elec2.csv.gz"
 PERIODS_A_DAY = 48

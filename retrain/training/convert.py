@@ -1,4 +1,14 @@
-"""From a fitted pipeline to ONNX that answers the same, proved on real rows by the registry's own runtime."""
+"""From a fitted estimator to ONNX that answers the same, proved on real rows by the registry's own runtime.
+
+Three conversions are tried, the first that answers the same is taken:
+
+    plain                      as skl2onnx does it: a scaler multiplies by float32 reciprocals
+    float32 division           scalers divide float32, as scikit-learn's StandardScaler does with float32 columns
+    double precision scaler    scalers compute in float64 and round to float32 at each step, as numpy does in place
+
+A scaler that is off by the last bit is nothing to a linear model. Trees behind it split on thresholds that are values
+of the data, and then a percent of the rows changes sides.
+"""
 
 from __future__ import annotations
 
@@ -6,74 +16,83 @@ import warnings
 from typing import Any
 
 import numpy as np
+import onnx
 import skl2onnx
+from msgspec import Struct
 from numpy.typing import NDArray
+from skl2onnx.algebra.onnx_ops import OnnxCast, OnnxDiv, OnnxSub
 from skl2onnx.common import data_types as onnx_types
-from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler, RobustScaler, StandardScaler
 
 from registry.errors import RegistryError
 from registry.onnx_model import OnnxModel, brief
 from registry.signature import ModelFacts, signature_of
-from registry.types import Dtype, InputSchema, Task
+from registry.training import Conversion
+from registry.types import InputSchema, Task
 from retrain import errors
+from retrain.training.graph import MATRIX, OUTPUT_NAMES, whole
+from retrain.training.learned import Learned, named
+from retrain.training.libraries import register_converters, round_thresholds_down
 from retrain.training.rows import Rows
-
-TOLERANCE = 1e-5
-"""Largest difference between estimator and ONNX form: of a probability, or of a number relative to the largest one."""
 
 N_PARITY_ROWS = 10_000
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 SCORES: dict[Task, str] = {"binary": "probabilities:1", "multiclass": "probabilities", "regression": "prediction"}
 """The output that is compared with the outcome, as `register --score` writes it."""
 
-_ONNX_TYPES: dict[Dtype, Any] = {
-    "float32": onnx_types.FloatTensorType,
-    "float64": onnx_types.DoubleTensorType,
-    "int64": onnx_types.Int64TensorType,
-    "bool": onnx_types.BooleanTensorType,
-    "string": onnx_types.StringTensorType,
-}
+CONVERSIONS: tuple[Conversion, ...] = ("plain", "float32 division", "double precision scaler")
 
 
-def converted(pipeline: Pipeline, rows: Rows) -> bytes:
+class Converted(Struct, frozen=True):
+    """An ONNX form that was proved: how it was made, and how far it is from the estimator (`parity`)."""
+
+    model_bytes: bytes
+    conversion: Conversion
+    parity: dict[str, float]
+
+
+def converted(learned: Learned, rows: Rows, tolerance: float) -> Converted:
     """The ONNX form: one input `(n, 1)` a feature, the same bytes in every process.
 
     Raises:
-        NotConvertible: the estimator has no ONNX form.
+        NotConvertible: the estimator has no ONNX form, or the registry's runtime does not take it.
+        ParityBroken: no conversion answers within `tolerance` of the estimator.
     """
-    estimator = pipeline["estimator"]
-    inputs = [(feature.name, _ONNX_TYPES[feature.dtype]([None, 1])) for feature in rows.features]
-    kind: dict[str, Any] = (
-        {"final_types": [("prediction", onnx_types.FloatTensorType([None, 1]))]}
-        if rows.task == "regression"
-        else {"options": {id(estimator): {"zipmap": False}}}
-    )
-    try:
-        with warnings.catch_warnings():
-            # skl2onnx 1.20 hands booleans to fields of integers, which protobuf 6 takes and warns of
-            warnings.filterwarnings("ignore", "Field onnx.AttributeProto.ints", DeprecationWarning)
-            onnx = skl2onnx.convert_sklearn(pipeline, "understudy", inputs, target_opset=OPSETS, **kind)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise errors.NotConvertible(named(estimator), brief(error)) from None
-    # skl2onnx lists the opsets in the order of a set of strings, which is another one in every process
-    opsets = sorted(onnx.opset_import, key=lambda opset: str(opset.domain))
-    del onnx.opset_import[:]
-    onnx.opset_import.extend(opsets)
-    return bytes(onnx.SerializeToString(deterministic=True))
+    taken = [feature.name for feature in rows.features if feature.name in OUTPUT_NAMES]
+    if taken:
+        raise errors.NotConvertible(named(learned.estimator), f"feature '{taken[0]}' has the name of an output")
+    round_thresholds_down(learned.estimator)
+    register_converters()
+    which = np.unique(np.linspace(0, len(rows) - 1, N_PARITY_ROWS).astype(np.intp))
+    expected = learned.scores(rows, which)
+    broken: errors.ParityBroken | None = None
+    for conversion in CONVERSIONS:
+        model_bytes = whole(_body(learned, conversion), learned.encoding, rows.classes)
+        try:
+            return Converted(model_bytes, conversion, parity(learned, model_bytes, rows, which, expected, tolerance))
+        except errors.ParityBroken as error:
+            broken = broken or error
+    assert broken is not None  # noqa: S101  # there are conversions
+    raise broken
 
 
-def parity(pipeline: Pipeline, model_bytes: bytes, rows: Rows) -> dict[str, float]:
-    """How far estimator and ONNX form are apart on rows spread evenly over the training rows.
+def parity(
+    learned: Learned,
+    model_bytes: bytes,
+    rows: Rows,
+    which: NDArray[np.intp],
+    expected: NDArray[np.float64],
+    tolerance: float,
+) -> dict[str, float]:
+    """How far estimator (`expected`) and ONNX form are apart on these rows.
 
-    `max` and `q99` of the absolute difference of scores (regression: over the largest absolute answer), and
+    `max`, `q999` and `q99` of the absolute difference of scores (regression: over the largest absolute answer), and
     `label_flips`, the number of rows whose most probable class differs.
 
     Raises:
-        ParityBroken: `max` is above `TOLERANCE`.
+        ParityBroken: `max` is above `tolerance`.
         NotConvertible: the registry's runtime does not take the ONNX form, or it does not answer.
     """
-    which = np.unique(np.linspace(0, len(rows) - 1, N_PARITY_ROWS).astype(np.intp))
     schema, score, classes = InputSchema(rows.features), SCORES[rows.task], rows.classes or None
     try:
         model = OnnxModel(model_bytes)
@@ -81,50 +100,59 @@ def parity(pipeline: Pipeline, model_bytes: bytes, rows: Rows) -> dict[str, floa
         model.bind(signature_of(facts, schema, rows.task, score=score, classes=classes))
         answers = model.run({name: column[which] for name, column in rows.columns.items()})
     except RegistryError as refused:
-        raise errors.NotConvertible(named(pipeline["estimator"]), str(refused)) from None
-    answered = answers[score.partition(":")[0]]
-    expected, got = scores_of(pipeline, rows, which), np.asarray(answered, np.float64)
+        raise errors.NotConvertible(named(learned.estimator), str(refused)) from None
+    got = np.asarray(answers[score.partition(":")[0]], np.float64)
     flips = 0
     if rows.task == "regression":
         unit = max(float(np.abs(expected).max()), 1e-30)
         expected, got = expected / unit, got / unit
     else:
         winner = expected > 0.5 if rows.task == "binary" else expected.argmax(axis=1)
-        got_winner = got.argmax(axis=1)
-        flips = int((winner != got_winner).sum())
+        flips = int((winner != got.argmax(axis=1)).sum())
         got = got[:, 1] if rows.task == "binary" else got
     difference = np.abs(expected - got)
     largest = float(difference.max())
-    if not largest <= TOLERANCE:
-        raise errors.ParityBroken(TOLERANCE, largest, len(which))
-    q99 = float(np.quantile(difference, 0.99))
-    return {"n_rows": len(which), "max": largest, "q99": q99, "label_flips": flips}
+    if not largest <= tolerance:
+        raise errors.ParityBroken(tolerance, largest, len(which))
+    q99, q999 = np.quantile(difference, [0.99, 0.999]).tolist()
+    return {"n_rows": len(which), "max": largest, "q999": q999, "q99": q99, "label_flips": flips}
 
 
-def round_thresholds_down(learned: BaseEstimator) -> None:
-    """Make boosted trees split float32 columns in their ONNX form exactly as before.
+def _body(learned: Learned, conversion: Conversion) -> onnx.ModelProto:
+    """The estimator's part: from `MATRIX` to its answers."""
+    inputs = [(MATRIX, onnx_types.FloatTensorType([None, learned.encoding.width]))]
+    last = learned.estimator.steps[-1][1] if hasattr(learned.estimator, "steps") else learned.estimator
+    options: dict[Any, Any] = {} if learned.task == "regression" else {id(last): {"zipmap": False}}
+    custom: dict[Any, Any] = {}
+    match conversion:
+        case "plain":
+            pass
+        case "float32 division":
+            options |= {kind: {"div": "div"} for kind in (StandardScaler, RobustScaler, MaxAbsScaler)}
+        case "double precision scaler":
+            custom = dict.fromkeys((StandardScaler, RobustScaler, MaxAbsScaler), _in_double_precision)
+    try:
+        with warnings.catch_warnings():
+            # skl2onnx 1.20 hands booleans to fields of integers, which protobuf 6 takes and warns of
+            warnings.filterwarnings("ignore", "Field onnx.AttributeProto.ints", DeprecationWarning)
+            return skl2onnx.convert_sklearn(
+                learned.estimator, "understudy", inputs,
+                target_opset=OPSETS, options=options, custom_conversion_functions=custom,
+            )  # fmt: skip
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # converters stumble over what they do not know in every way there is
+        raise errors.NotConvertible(named(learned.estimator), brief(error)) from None
 
-    Their float64 thresholds lie half way between float32 neighbours, and the converter rounds to the nearest float32,
-    which may be the upper neighbour: then rows change sides (sklearn-onnx issue 1192). Rounded down they do not.
-    """
-    for trees in getattr(learned, "_predictors", ()):
-        for tree in trees:
-            exact = tree.nodes["num_threshold"]
-            with np.errstate(over="ignore"):
-                nearest = exact.astype(np.float32)
-            below = np.nextafter(nearest, np.float32(-np.inf))
-            tree.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
 
-
-def scores_of(pipeline: Pipeline, rows: Rows, which: slice | NDArray[np.intp] = slice(None)) -> NDArray[Any]:
-    """Scores of the fitted pipeline, as evidence takes them: `(n,)`, or `(n, n_classes)` for multiclass."""
-    table = rows.table(which)
-    if rows.task == "regression":
-        return np.asarray(pipeline.predict(table), np.float64)
-    probabilities = np.asarray(pipeline.predict_proba(table), np.float64)
-    return probabilities[:, 1] if rows.task == "binary" else probabilities
-
-
-def named(estimator: BaseEstimator) -> str:
-    """An estimator in one line."""
-    return " ".join(repr(estimator).split())
+def _in_double_precision(scope: Any, operator: Any, container: Any) -> None:
+    scaler, opset = operator.raw_operator, container.target_opset
+    centre = getattr(scaler, "mean_", None) if isinstance(scaler, StandardScaler) else getattr(scaler, "center_", None)
+    steps = [(OnnxSub, centre), (OnnxDiv, getattr(scaler, "scale_", None))]
+    values: Any = operator.inputs[0]
+    single, double = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+    for kind, numbers in steps:
+        if numbers is not None:
+            widened = OnnxCast(values, to=double, op_version=opset)
+            values = OnnxCast(kind(widened, np.float64(numbers), op_version=opset), to=single, op_version=opset)
+    OnnxCast(values, to=single, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)

@@ -39,10 +39,17 @@ class Rows(Struct, frozen=True, eq=False):
     task: Task
     classes: tuple[int | str, ...]
     at: NDArray[np.datetime64] | None
+    weight: NDArray[np.float64] | None = None
 
     @classmethod
     def checked(
-        cls, columns: Columns, target: NDArray[Any], schema: InputSchema, task: Task, at: NDArray[np.datetime64] | None
+        cls,
+        columns: Columns,
+        target: NDArray[Any],
+        schema: InputSchema,
+        task: Task,
+        at: NDArray[np.datetime64] | None,
+        weight: NDArray[Any] | None = None,
     ) -> Self:
         """The rows in order of `at`; raises as `fit` does for all that is wrong with them before any estimator."""
         target = np.asarray(target)
@@ -53,15 +60,16 @@ class Rows(Struct, frozen=True, eq=False):
         for name in columns.keys() - set(schema.names):
             raise errors.ColumnRefused(name, f"one of the schema's features {', '.join(schema.names)}", "another name")
         taken = {feature.name: _column(feature, columns, len(target)) for feature in schema.features}
-        target = _outcomes(target, task)
+        target, weight = _outcomes(target, task), _weights(weight, len(target))
         if at is not None:
             at = np.asarray(at)
             if at.dtype.kind != "M" or at.shape != target.shape or np.isnat(at).any():
                 raise errors.ColumnRefused("at", f"{len(target)} datetime64, none missing", f"{at.dtype} {at.shape}")
             order = np.argsort(at, kind="stable")
             taken, target, at = {name: values[order] for name, values in taken.items()}, target[order], at[order]
+            weight = None if weight is None else weight[order]
         classes = () if task == "regression" else tuple(np.unique(target).tolist())
-        return cls(schema.features, taken, target, task, classes, at)
+        return cls(schema.features, taken, target, task, classes, at, weight)
 
     def __len__(self) -> int:
         return len(self.target)
@@ -69,15 +77,27 @@ class Rows(Struct, frozen=True, eq=False):
     def part(self, start: float, end: float) -> Self:
         """The rows from one share of the way to another, all of the classes kept in mind."""
         which = slice(round(start * len(self)), round(end * len(self)))
-        columns = {name: values[which] for name, values in self.columns.items()}
-        return msgspec.structs.replace(self, columns=columns, target=self.target[which], at=None)
+        return msgspec.structs.replace(
+            self,
+            columns={name: values[which] for name, values in self.columns.items()},
+            target=self.target[which],
+            at=None if self.at is None else self.at[which],
+            weight=None if self.weight is None else self.weight[which],
+        )
 
-    def table(self, which: slice | NDArray[np.intp] = slice(None)) -> NDArray[np.object_]:
-        """Rows as scikit-learn takes columns of mixed dtypes: `(n, n_features)` of objects."""
-        table = np.empty((len(self.target[which]), len(self.features)), dtype=object)
-        for index, feature in enumerate(self.features):
-            table[:, index] = self.columns[feature.name][which]
-        return table
+    def split(self, share: float, end: float = 1.0) -> tuple[Self, Self]:
+        """The rows before a share of the way, and those after it until `end`.
+
+        Raises:
+            TargetRefused: a class is not among the former.
+        """
+        earlier, later = self.part(0.0, share), self.part(share, end)
+        unseen = sorted(set(self.classes) - set(earlier.target.tolist()), key=repr)
+        if unseen:
+            raise errors.TargetRefused(
+                f"every class in the first {len(earlier)} rows of time", f"none of {unseen[0]!r}"
+            )
+        return earlier, later
 
     @property
     def outcome(self) -> NDArray[Any]:
@@ -124,7 +144,8 @@ class Rows(Struct, frozen=True, eq=False):
     def digest(self) -> str:
         """Names these rows in this order."""
         digest = hashlib.sha256(msgspec.json.encode(list(self.columns)))
-        for values in (*self.columns.values(), self.target):
+        weights = () if self.weight is None else (self.weight,)
+        for values in (*self.columns.values(), self.target, *weights):
             plain = values.astype(values.dtype.newbyteorder("<")).tobytes() if values.dtype.kind != "O" else None
             digest.update(plain if plain is not None else msgspec.json.encode(values.tolist()))
         return "sha256:" + digest.hexdigest()
@@ -150,6 +171,20 @@ def _column(feature: Feature, columns: Columns, n_rows: int) -> NDArray[Any]:
     if strange is not None:
         raise errors.ColumnRefused(feature.name, expected, strange)
     return values
+
+
+def _weights(weight: NDArray[Any] | None, n_rows: int) -> NDArray[np.float64] | None:
+    if weight is None:
+        return None
+    weight = np.asarray(weight)
+    if weight.shape != (n_rows,) or weight.dtype.kind not in "biuf":
+        raise errors.ColumnRefused("weight", f"{n_rows} numbers", f"{weight.dtype} {weight.shape}")
+    weight = weight.astype(np.float64)
+    if not (np.isfinite(weight).all() and weight.min() >= 0.0 and weight.sum() > 0.0):
+        raise errors.ColumnRefused(
+            "weight", "finite numbers, none below 0 and one above", f"{weight.min():g} among them"
+        )
+    return weight
 
 
 def _outcomes(target: NDArray[Any], task: Task) -> NDArray[Any]:

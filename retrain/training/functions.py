@@ -1,0 +1,115 @@
+"""The function of a recipe: a file in the operator's folder, loaded by its path, and what it gives back.
+
+It is code that the operator put there. Whatever goes wrong in it is one sentence; that it ends at all is for whoever
+started the training to see to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from registry.onnx_model import brief
+from retrain import errors
+from retrain.training.dataset import Dataset
+
+
+def source_of(function: str | None, folder: Path | None) -> Path:
+    """The file of `FILE.py:NAME`.
+
+    Raises:
+        FunctionRefused: there is no folder of functions, or no such file in it.
+    """
+    if function is None:
+        raise errors.FunctionRefused("(none)", "the recipe names none, as FILE.py:NAME")
+    if folder is None:
+        raise errors.FunctionRefused(function, "the setting retrain.functions names no folder")
+    folder = folder.resolve()
+    path = (folder / function.partition(":")[0]).resolve()
+    if path.parent != folder:
+        raise errors.FunctionRefused(function, "its file must lie in the folder of functions itself")
+    if not path.is_file():
+        there = ", ".join(sorted(file.name for file in folder.glob("*.py"))) or "none"
+        raise errors.FunctionRefused(
+            function, f"there is no such file in the folder of functions: its files are {there}"
+        )
+    return path
+
+
+def digest_of(function: str | None, folder: Path | None) -> str:
+    """Names what the file says now; raises as `source_of` does."""
+    return "sha256:" + hashlib.sha256(source_of(function, folder).read_bytes()).hexdigest()
+
+
+def fitted_by(function: str | None, folder: Path | None, dataset: Dataset) -> BaseEstimator:
+    """What the function makes of the rows: a fitted estimator over `dataset.matrix`.
+
+    Raises:
+        FunctionRefused: the file, the function or what it gave is not as it must be, or it raised.
+    """
+    path = source_of(function, folder)
+    function = function or path.name
+    learn = _loaded(function, path)
+    try:
+        made = learn(dataset)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # somebody else's code: it may raise anything
+        raise errors.FunctionRefused(function, f"it raised {type(error).__name__}: {brief(error)}") from None
+    if not isinstance(made, BaseEstimator):
+        raise errors.FunctionRefused(function, f"it gave {_kind(made)}: expected a fitted scikit-learn estimator")
+    try:
+        check_is_fitted(made)
+    except (NotFittedError, TypeError):
+        raise errors.FunctionRefused(function, f"it gave {_kind(made)} that is not fitted") from None
+    n_features = getattr(made, "n_features_in_", len(dataset.features))
+    if n_features != len(dataset.features):
+        expected = f"it must take the {len(dataset.features)} of the matrix"
+        raise errors.FunctionRefused(function, f"it gave an estimator of {n_features} features: {expected}")
+    classes = list(range(len(dataset.classes)))
+    if classes and list(getattr(made, "classes_", classes)) != classes:
+        raise errors.FunctionRefused(
+            function,
+            f"it gave an estimator of the classes {list(made.classes_)}: expected those of the target, {classes}",
+        )
+    return made
+
+
+class _AsItIsNow(SourceFileLoader):
+    """Reads the file each time: what was compiled before is told apart by its second only, and leaves files behind."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Nothing by which compiled code could be kept."""
+        raise OSError(path)
+
+
+def _loaded(function: str, path: Path) -> Callable[[Dataset], Any]:
+    name = function.partition(":")[2]
+    loader = _AsItIsNow(f"understudy_function_{path.stem}", str(path))
+    module = ModuleType(loader.name)
+    module.__file__ = str(path)
+    sys.modules[loader.name] = module  # dataclasses, and pickles of what it makes, look for it there
+    try:
+        loader.exec_module(module)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # as above
+        raise errors.FunctionRefused(function, f"its file raised {type(error).__name__}: {brief(error)}") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise errors.FunctionRefused(function, f"there is no function '{name}' in its file")
+    loaded: Callable[[Dataset], Any] = found
+    return loaded
+
+
+def _kind(made: object) -> str:
+    return f"a {type(made).__name__}"
