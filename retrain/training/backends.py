@@ -6,6 +6,9 @@ this machine where there is none. The machines of a cluster need this package, a
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -36,7 +39,8 @@ def running(jobs: Jobs) -> Iterator[None]:
     """
     match jobs.backend:
         case "loky":
-            with joblib.parallel_config("loky", n_jobs=jobs.n_jobs):
+            ends = {"initializer": _end_with, "initargs": (os.getpid(),)}
+            with joblib.parallel_config("loky", n_jobs=jobs.n_jobs, **ends):
                 yield
             if jobs.n_jobs > 1:
                 get_reusable_executor().shutdown(wait=True)
@@ -57,6 +61,17 @@ def running(jobs: Jobs) -> Iterator[None]:
                     yield
             finally:
                 ray.shutdown()
+
+
+def _end_with(parent: int) -> None:
+    """In a process of loky: end soon after the one that started it, which may be killed while this one is busy."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _library(name: str, extra: Backend) -> Any:

@@ -61,7 +61,7 @@ def whole(body: onnx.ModelProto, encoding: Encoding, classes: tuple[int | str, .
     """
     parts = _Nodes(encoding.names)
     matrix = _styled(parts, encoding, _plain(parts, encoding))
-    answer = _body(parts, body, matrix, classes)
+    answer = _body(parts, body, matrix)
     answer = parts.add("Cast", [answer], "" if not classes else "probabilities", to=TensorProto.FLOAT)
     if classes:
         outputs = _labelled(parts, answer, classes)
@@ -73,6 +73,7 @@ def whole(body: onnx.ModelProto, encoding: Encoding, classes: tuple[int | str, .
         helper.make_tensor_value_info(column.name, ONNX_TYPES[column.dtype], [None, 1]) for column in encoding.columns
     ]
     nodes, constants = _needed(parts, {output.name for output in outputs})
+    _name_classes(nodes, classes)
     # operators of ai.onnx.ml have only gained attributes; LabelEncoder has had its tables since 2
     opsets = {opset.domain: opset.version for opset in body.opset_import} | {"ai.onnx.ml": 3}
     # in an order of its own: libraries list them in that of a set of strings, which is another one in every process
@@ -143,7 +144,7 @@ def _columns(parts: _Nodes, matrix: str, which: list[int]) -> str:
     return parts.add("Gather", [matrix, parts.constant(np.array(which))], axis=1)
 
 
-def _body(parts: _Nodes, body: onnx.ModelProto, matrix: str, classes: tuple[int | str, ...]) -> str:
+def _body(parts: _Nodes, body: onnx.ModelProto, matrix: str) -> str:
     """The estimator's nodes under names of their own; returns its last output."""
     names = {"": "", MATRIX: matrix}
     for constant in body.graph.initializer:
@@ -151,7 +152,6 @@ def _body(parts: _Nodes, body: onnx.ModelProto, matrix: str, classes: tuple[int 
         renamed.CopyFrom(constant)
         renamed.name = names.setdefault(constant.name, f"{parts.prefix}estimator/{constant.name}")
         parts.constants.append(renamed)
-    used = {name for node in body.graph.node for name in node.input}
     for node in body.graph.node:
         renamed_node = onnx.NodeProto()
         renamed_node.CopyFrom(node)
@@ -159,11 +159,6 @@ def _body(parts: _Nodes, body: onnx.ModelProto, matrix: str, classes: tuple[int 
         for name in node.output:
             names.setdefault(name, f"{parts.prefix}estimator/{name}")
         renamed_node.output[:] = [names[name] for name in node.output]
-        for attribute in renamed_node.attribute:
-            # it learned the indices of the classes; where nobody reads its label, it names the classes themselves,
-            # as whoever inspects the file would find two lists of them
-            if attribute.name in ("classlabels_int64s", "classlabels_ints") and node.output[0] not in used:
-                attribute.ints[:] = [name if isinstance(name, int) else index for index, name in enumerate(classes)]
         parts.nodes.append(renamed_node)
     return names[body.graph.output[-1].name]
 
@@ -178,6 +173,18 @@ def _labelled(parts: _Nodes, probabilities: str, classes: tuple[int | str, ...])
         helper.make_tensor_value_info("label", kind, [None]),
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(classes)]),
     ]
+
+
+def _name_classes(nodes: list[onnx.NodeProto], classes: tuple[int | str, ...]) -> None:
+    """Estimators learn the indices of classes. One whose label nobody reads names the classes themselves.
+
+    Whoever inspects the file would else find two lists of whole numbers, and not know which of them is meant.
+    """
+    used = {name for node in nodes for name in node.input}
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.name in ("classlabels_int64s", "classlabels_ints") and node.output[0] not in used:
+                attribute.ints[:] = [name if isinstance(name, int) else index for index, name in enumerate(classes)]
 
 
 def _needed(parts: _Nodes, wanted: set[str]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
