@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -79,7 +80,7 @@ def fitted_by(function: str | None, folder: Path | None, dataset: Dataset) -> Ba
     if classes and list(getattr(made, "classes_", classes)) != classes:
         raise errors.FunctionRefused(
             function,
-            f"it gave an estimator of the classes {list(made.classes_)}: expected those of the target, {classes}",
+            f"it gave an estimator of the classes {np.asarray(made.classes_).tolist()}: expected those of the target, {classes}",
         )
     return made
 
@@ -112,4 +113,4 @@ def _loaded(function: str, path: Path) -> Callable[[Dataset], Any]:
 
 
 def _kind(made: object) -> str:
-    return f"a {type(made).__name__}"
+    return f"a value of type {type(made).__name__}"
