@@ -161,7 +161,7 @@ def fit(
         scale=terms.scale,
         prior=terms.prior,
         parity=form.parity,
-        recipe=f"{made_by}{named(learned.estimator)}; {versions()}",
+        recipe=f"{made_by}{named(learned.estimator)}; {versions(recipe.estimator)}",
         dataset_digest=rows.digest(),
         metric=metric,
         backtest=tried,

@@ -77,11 +77,10 @@ def fitted_by(function: str | None, folder: Path | None, dataset: Dataset) -> Ba
         expected = f"it must take the {len(dataset.features)} of the matrix"
         raise errors.FunctionRefused(function, f"it gave an estimator of {n_features} features: {expected}")
     classes = list(range(len(dataset.classes)))
-    if classes and list(getattr(made, "classes_", classes)) != classes:
-        raise errors.FunctionRefused(
-            function,
-            f"it gave an estimator of the classes {np.asarray(made.classes_).tolist()}: expected those of the target, {classes}",
-        )
+    learned = np.asarray(getattr(made, "classes_", classes)).tolist()
+    if classes and learned != classes:
+        expected = f"expected those of the target, {classes}"
+        raise errors.FunctionRefused(function, f"it gave an estimator of the classes {learned}: {expected}")
     return made
 
 

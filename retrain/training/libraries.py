@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -22,15 +24,21 @@ from skl2onnx.common.shape_calculator import (
 )
 from sklearn.base import BaseEstimator
 
+from registry.recipe import Estimator
+
 _LIGHTGBM = re.compile(r"^threshold=(.*)$", re.MULTILINE)
 _SIZES = re.compile(r"^tree_sizes=.*\n", re.MULTILINE)
+_DISTRIBUTIONS = {"lightgbm": ("lightgbm",), "xgboost": ("xgboost", "xgboost-cpu")}
 _CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
 
-def versions() -> str:
-    """Of everything that has a say in what a version is, for its report."""
+def versions(estimator: Estimator) -> str:
+    """Of everything that has a say in what a version is; of a function, of all that it may use."""
     made = [f"scikit-learn {sklearn.__version__}", f"skl2onnx {skl2onnx.__version__}"]
-    made += [f"{name} {sys.modules[name].__version__}" for name in ("lightgbm", "xgboost") if name in sys.modules]
+    for library, distributions in _DISTRIBUTIONS.items():
+        for distribution in distributions if estimator in (library, "function") else ():
+            with suppress(PackageNotFoundError):
+                made.append(f"{library} {version(distribution)}")
     return ", ".join(made)
 
 
@@ -40,10 +48,13 @@ def register_converters() -> None:
         ("lightgbm", "LGBM", "onnxmltools.convert.lightgbm.operator_converters.LightGbm"),
         ("xgboost", "XGB", "onnxmltools.convert.xgboost.operator_converters.XGBoost"),
     ):
-        if library not in sys.modules:
+        loaded = sys.modules.get(library)
+        if loaded is None:
             continue
-        convert = getattr(import_module(module), f"convert_{library}")
-        loaded = sys.modules[library]
+        try:
+            convert = getattr(import_module(module), f"convert_{library}")
+        except ModuleNotFoundError:  # a function may use the library without the extra: then it has no ONNX form
+            continue
         for kind, shapes, options in (
             ("Classifier", calculate_linear_classifier_output_shapes, {"options": _CLASSIFIER_OPTIONS}),
             ("Regressor", calculate_linear_regressor_output_shapes, {}),

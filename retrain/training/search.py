@@ -133,7 +133,7 @@ def _keys(rows: Rows, lesson: Lesson, tried: list[dict[str, Parameter]]) -> list
     assert recipe.search is not None  # noqa: S101  # of a search only
     of_all = [
         rows.digest(), recipe.estimator, recipe.function, function, recipe.seed, recipe.search.n_folds,
-        lesson.metric, lesson.n_rows, versions(),
+        lesson.metric, lesson.n_rows, versions(recipe.estimator),
     ]  # fmt: skip
     return [
         hashlib.sha256(msgspec.json.encode([of_all, parameters], order="sorted")).hexdigest() for parameters in tried

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import warnings
@@ -26,6 +27,7 @@ from retrain.training.fit import fit
 from retrain.training.libraries import register_converters
 from tests.retrain.training.tables import ALL_DTYPES, ONE_FLOAT, fitted, function, runtime, table
 
+ROOT = Path(__file__).parents[3]
 FEW: dict[Estimator, dict[str, Parameter]] = {
     "boosted_trees": {"max_iter": 20, "learning_rate": 0.2},
     "logistic_regression": {},
@@ -210,42 +212,43 @@ def test_values_as_close_as_float32_allows_do_not_change_sides_in_lightgbm() -> 
     assert np.abs(answers - trees.predict_proba(x.reshape(-1, 1))[:, 1]).max() > 1e-3
 
 
+def digests() -> list[str]:
+    """Of a version by each estimator."""
+    x = np.random.default_rng(1).random(400).astype(np.float32)
+    columns = {"x": x, "s": np.array(["a", "b", "c", "d"] * 100, dtype=object)}
+    schema, target = InputSchema((Feature("x", "float32"), Feature("s", "string"))), (x * 7).astype(int) % 3
+    versions = [fit(columns, target, schema, "multiclass", recipe=Recipe(name, seed=7)) for name in NAMES]
+    assert all(version.report.seed == 7 for version in versions)
+    return [hashlib.sha256(version.model_bytes).hexdigest() for version in versions]
+
+
 def test_another_process_makes_the_same_bytes_and_says_what_is_not_installed() -> None:
     program = """
-import hashlib, sys
-import numpy as np
-from registry.recipe import Recipe
-from registry.types import Feature, InputSchema
-from retrain import errors
-from retrain.training.fit import fit
-rng = np.random.default_rng(1)
-x = rng.random(400).astype(np.float32)
-columns = {"x": x, "s": np.array(["a", "b", "c", "d"] * 100, dtype=object)}
-schema, target = InputSchema((Feature("x", "float32"), Feature("s", "string"))), (x * 7).astype(int) % 3
-for name in ("boosted_trees", "logistic_regression", "random_forest", "lightgbm", "xgboost"):
-    trained = fit(columns, target, schema, "multiclass", recipe=Recipe(name, seed=7))
-    print(name, hashlib.sha256(trained.model_bytes).hexdigest(), trained.report.seed, trained.report.recipe)
-for name in ("lightgbm", "xgboost"):
-    sys.modules[name] = None  # as if it were not there
+import sys
+from registry.recipe import Recipe, Search
+from tests.retrain.training.test_estimators import *
+from retrain.training.backends import Jobs
+print(*digests())
+columns, signal = table(1_200)
+for recipe in (Recipe("lightgbm"), Recipe("xgboost"), Recipe(search=Search({"max_iter": (1, 2)}))):
+    for name in ("lightgbm", "xgboost", "distributed"):
+        sys.modules[name] = None  # as if it were not there
     try:
-        fit(columns, target, schema, "multiclass", recipe=Recipe(name))
+        fit(columns, signal > 1.5, ALL_DTYPES, "binary", recipe=recipe, jobs=Jobs("dask", 2))
     except errors.ExtraMissing as refused:
         print(refused)
 """
-    # libraries walk sets of strings, and their order is that of hashes
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "5")
-    ]
-    assert runs[0] == runs[1]
-    lines = runs[0].splitlines()
-    assert len({line.split()[1] for line in lines[:5]}) == 5
-    assert all(" 7 " in line and "scikit-learn 1." in line for line in lines[:5])
-    assert lines[5:] == [
+    # libraries walk sets of strings, whose order is that of hashes: another one in every process
+    command, hashes = [sys.executable, "-c", program], {"PYTHONHASHSEED": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=hashes, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0].split() == digests()
+    assert len(set(said[0].split())) == len(NAMES)
+    assert said[1:] == [
         "estimator lightgbm is not installed here: install understudy[lightgbm]",
         "estimator xgboost is not installed here: install understudy[xgboost]",
+        "search backend dask is not installed here: install understudy[dask]",
     ]
 
 

@@ -84,7 +84,7 @@ WRONG: list[tuple[str, type[errors.TrainingRefused], str]] = [
     (
         f"{TREES}return Trees",
         errors.FunctionRefused,
-        "function learn.py:learn: it gave a value of type ABCMeta: expected",
+        "function learn.py:learn: it gave a value of type ABC",
     ),
     (f"{TREES}return Trees()", errors.FunctionRefused, "function learn.py:learn: it gave a value of type Hist"),
     (
