@@ -133,6 +133,7 @@ def fit(
     progress(f"checked {len(rows):,} rows")
     metric = DEFAULT_METRIC if metric.loss == "reward" else metric
     earlier, later = rows.split(1.0 - HELD_OUT)
+    made_by = f"{recipe.function} ({digest_of(recipe.function, functions)}): " if recipe.estimator == "function" else ""
     lesson = Lesson(recipe, metric, len(rows), functions)
     found = chosen(earlier, lesson, jobs, kept, progress)
 
@@ -151,7 +152,6 @@ def fit(
     learned = learn(rows, lesson, found.parameters)
     progress("converting, and proving that it answers alike")
     form = converted(learned, rows, recipe.tolerance)
-    made_by = f"{recipe.function} ({digest_of(recipe.function, functions)}): " if recipe.estimator == "function" else ""
     report = TrainingReport(
         n_rows=len(rows),
         trained_from=rows.moment(0),

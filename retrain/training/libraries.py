@@ -72,7 +72,7 @@ def round_thresholds_down(estimator: BaseEstimator) -> None:
     lightgbm = sys.modules.get("lightgbm")
     if lightgbm is not None and isinstance(last, lightgbm.LGBMModel):
         # its booster is C++; written out as text and read back it is the same one, all digits of its leaves included
-        text = _LIGHTGBM.sub(_rounded, _SIZES.sub("", last.booster_.model_to_string(num_iteration=-1)))
+        text = _LIGHTGBM.sub(_rounded, _SIZES.sub("", last.booster_.model_to_string()))
         last._Booster = lightgbm.Booster(model_str=text)
 
 

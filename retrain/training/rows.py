@@ -180,10 +180,9 @@ def _weights(weight: NDArray[Any] | None, n_rows: int) -> NDArray[np.float64] | 
     if weight.shape != (n_rows,) or weight.dtype.kind not in "biuf":
         raise errors.ColumnRefused("weight", f"{n_rows} numbers", f"{weight.dtype} {weight.shape}")
     weight = weight.astype(np.float64)
-    if not (np.isfinite(weight).all() and weight.min() >= 0.0 and weight.sum() > 0.0):
-        raise errors.ColumnRefused(
-            "weight", "finite numbers, none below 0 and one above", f"{weight.min():g} among them"
-        )
+    wrong = ~(np.isfinite(weight) & (weight > 0.0))
+    if wrong.any():
+        raise errors.ColumnRefused("weight", "finite numbers above 0", f"{weight[wrong][0]:g} among them")
     return weight
 
 
