@@ -26,7 +26,7 @@ from retrain.training.backends import Jobs
 from retrain.training.backtest import Opponent, backtest, opponent_of
 from retrain.training.convert import SCORES, converted
 from retrain.training.functions import digest_of
-from retrain.training.learned import Lesson, learn, mean_loss, named
+from retrain.training.learned import Course, learn, mean_loss, named
 from retrain.training.libraries import versions
 from retrain.training.rows import Columns, Rows
 from retrain.training.search import chosen
@@ -134,12 +134,12 @@ def fit(
     metric = DEFAULT_METRIC if metric.loss == "reward" else metric
     earlier, later = rows.split(1.0 - HELD_OUT)
     made_by = f"{recipe.function} ({digest_of(recipe.function, functions)}): " if recipe.estimator == "function" else ""
-    lesson = Lesson(recipe, metric, len(rows), functions)
-    found = chosen(earlier, lesson, jobs, kept, progress)
+    course = Course(recipe, metric, len(rows), functions)
+    found = chosen(earlier, course, jobs, kept, progress)
 
     progress(f"fitting on the first {len(earlier):,} rows, to measure on the latest {len(later):,}")
     terms = rows.terms(metric)
-    scores = learn(earlier, lesson, found.parameters).scores(later)
+    scores = learn(earlier, course, found.parameters).scores(later)
     try:
         reference_loss = mean_loss(scores, later, metric, terms)
     except EvidenceError as error:
@@ -149,7 +149,7 @@ def fit(
         tried = backtest(opponent, later, later.at, scores, later.measured(metric))
 
     progress(f"fitting on all {len(rows):,} rows")
-    learned = learn(rows, lesson, found.parameters)
+    learned = learn(rows, course, found.parameters)
     progress("converting, and proving that it answers alike")
     form = converted(learned, rows, recipe.tolerance)
     report = TrainingReport(

@@ -31,8 +31,8 @@ CHUNK_ROWS = 50_000
 _PROBABILITY_EDGE = 1e-4  # sums of float32 over the classes miss 1 by their last bits
 
 
-class Lesson(Struct, frozen=True):
-    """What one version is to be: the recipe, the metric, how many rows there are in all, and where functions are."""
+class Course(Struct, frozen=True):
+    """How a version is made: the recipe, the metric, how many rows there are in all, and where functions are."""
 
     recipe: Recipe
     metric: Metric
@@ -91,13 +91,13 @@ class Learned(Struct, frozen=True, eq=False):
         return answers
 
 
-def learn(rows: Rows, lesson: Lesson, parameters: Mapping[str, Parameter]) -> Learned:
+def learn(rows: Rows, course: Course, parameters: Mapping[str, Parameter]) -> Learned:
     """Fit to all of the rows.
 
     Raises:
         TrainingRefused: one of its kinds, in one sentence.
     """
-    recipe, metric = lesson.recipe, lesson.metric
+    recipe, metric = course.recipe, course.metric
     encoding = Encoding.of(rows.features, rows.columns, STYLES.get(recipe.estimator, "ordinal"))
     matrix = encoding.matrix(rows.columns)
     quantile = metric.quantile if rows.task == "regression" else None
@@ -110,9 +110,9 @@ def learn(rows: Rows, lesson: Lesson, parameters: Mapping[str, Parameter]) -> Le
                 {column.name: column.categories for column in encoding.columns if column.dtype == "string"},
                 rows.classes, rows.task, quantile, dict(parameters), recipe.seed,
             )  # fmt: skip
-            estimator = fitted_by(recipe.function, lesson.functions, dataset)
+            estimator = fitted_by(recipe.function, course.functions, dataset)
         else:
-            aim = Aim(rows.task, lesson.n_rows, quantile)
+            aim = Aim(rows.task, course.n_rows, quantile)
             estimator = _fitted(estimator_of(recipe.estimator, aim, parameters, recipe.seed), matrix, rows)
     if rows.task != "regression" and not hasattr(estimator, "predict_proba"):
         raise errors.EstimatorRefused(named(estimator), "it gives no probabilities")

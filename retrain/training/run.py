@@ -31,6 +31,9 @@ from registry.types import TrainingReport
 from retrain import errors
 from retrain.drift.reference import encode
 
+_NO_ROOM = "failed to map segment"
+"""What the loader says of a library for which there is not enough address space."""
+
 ASSIGNMENT, RESULT, CANDIDATES, LAST_WORDS = "assignment.json", "result.msgpack", "candidates", "stderr.txt"
 
 
@@ -69,6 +72,7 @@ def trained(settings: Settings, training: Training, candidates: Path) -> Made:
         TrainingRefused: nothing comes of it.
         GatewayError, RegistryError: the store cannot be read now.
     """
+    from retrain.training.backends import Jobs
     from retrain.training.backtest import opponent_of
     from retrain.training.fit import fit
     from retrain.training.journal import learnable
@@ -91,7 +95,9 @@ def trained(settings: Settings, training: Training, candidates: Path) -> Made:
         opponent = opponent_of(registry, model.name)
     found = fit(
         lesson.columns, lesson.target, model.schema, model.task, metric=model.policy.metric, opponent=opponent,
-        at=lesson.at, seed=recipe.seed,
+        at=lesson.at, weight=lesson.weight, recipe=recipe,
+        functions=Path(settings.retrain.functions) if settings.retrain.functions else None,
+        jobs=Jobs(settings.retrain.search_backend, settings.retrain.search_jobs), kept=candidates, progress=say,
     )  # fmt: skip
     return Made(found.model_bytes, found.report, found.score, found.classes, encode(found.reference), len(lesson))
 
@@ -107,7 +113,8 @@ def main() -> None:
     folder = Path(sys.argv[1]).parent
     end_with_parent()
     assignment = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Assignment)
-    limit_memory(assignment.settings.retrain.training_memory_bytes)
+    if assignment.settings.retrain.search_backend != "ray":  # Ray maps more than that before it does anything
+        limit_memory(assignment.settings.retrain.training_memory_bytes)
     candidates = folder / CANDIDATES
     candidates.mkdir(exist_ok=True)
     result: Result
@@ -115,7 +122,9 @@ def main() -> None:
         result = trained(assignment.settings, assignment.training, candidates)
     except errors.TrainingRefused as refused:
         result = Refused(str(refused))
-    except MemoryError:
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and _NO_ROOM not in str(error):
+            raise
         limit = assignment.settings.retrain.training_memory_bytes
         result = Refused(f"it needed more memory than {limit / 2**20:,.0f} MiB (retrain.training_memory_bytes)")
     except (GatewayError, RegistryError) as error:

@@ -28,7 +28,7 @@ from retrain.evidence import EvidenceError
 from retrain.training.backends import Jobs, running
 from retrain.training.estimators import Aim, estimator_of
 from retrain.training.functions import digest_of
-from retrain.training.learned import Lesson, learn, mean_loss
+from retrain.training.learned import Course, learn, mean_loss
 from retrain.training.libraries import versions
 from retrain.training.rows import MIN_ROWS, Rows
 
@@ -43,12 +43,12 @@ class Found(Struct, frozen=True):
     candidates: tuple[Candidate, ...] = ()
 
 
-def chosen(rows: Rows, lesson: Lesson, jobs: Jobs, kept: Path | None, progress: Progress) -> Found:
+def chosen(rows: Rows, course: Course, jobs: Jobs, kept: Path | None, progress: Progress) -> Found:
     """The candidate that lost least on later rows; those of the recipe, where it has no search.
 
     Args:
         rows: none of those that what is chosen will be tried on.
-        lesson: the recipe and what it is measured by.
+        course: the recipe and what it is measured by.
         jobs: where candidates are trained.
         kept: a folder for what is finished; made when it is not there.
         progress: told of each finished candidate.
@@ -57,16 +57,16 @@ def chosen(rows: Rows, lesson: Lesson, jobs: Jobs, kept: Path | None, progress: 
         SearchRefused: no candidate could be fitted and scored.
         TrainingRefused: there is nothing to choose among, or nothing to choose by.
     """
-    recipe, search = lesson.recipe, lesson.recipe.search
+    recipe, search = course.recipe, course.recipe.search
     tried = [dict(recipe.parameters)] if search is None else candidates_of(search, recipe.parameters, recipe.seed)
     if recipe.estimator != "function":
-        aim = Aim(rows.task, lesson.n_rows, lesson.metric.quantile if rows.task == "regression" else None)
+        aim = Aim(rows.task, course.n_rows, course.metric.quantile if rows.task == "regression" else None)
         for parameters in tried:  # what cannot be is said before anything is computed
             estimator_of(recipe.estimator, aim, parameters, recipe.seed)
     if search is None:
         return Found(tried[0])
     _check(rows, search.n_folds)
-    files = [None if kept is None else kept / f"{key}.json" for key in _keys(rows, lesson, tried)]
+    files = [None if kept is None else kept / f"{key}.json" for key in _keys(rows, course, tried)]
     done = {index: found for index, file in enumerate(files) if (found := _read(file)) is not None}
     if done:
         progress(f"{len(done)} of {len(tried)} candidates were tried before")
@@ -75,7 +75,7 @@ def chosen(rows: Rows, lesson: Lesson, jobs: Jobs, kept: Path | None, progress: 
         with running(jobs):
             for start in range(0, len(waiting), jobs.n_jobs):  # a round at a time, so that what is finished is kept
                 some = waiting[start : start + jobs.n_jobs]
-                work = (joblib.delayed(_scored)(rows, lesson, tried[index], search.n_folds) for index in some)
+                work = (joblib.delayed(_scored)(rows, course, tried[index], search.n_folds) for index in some)
                 for index, candidate in zip(some, joblib.Parallel()(work), strict=True):
                     done[index] = candidate
                     _keep(files[index], candidate)
@@ -114,26 +114,26 @@ def _check(rows: Rows, n_folds: int) -> None:
     rows.split(1 / (n_folds + 1))
 
 
-def _scored(rows: Rows, lesson: Lesson, parameters: Parameters, n_folds: int) -> Candidate:
+def _scored(rows: Rows, course: Course, parameters: Parameters, n_folds: int) -> Candidate:
     """One candidate, wherever this runs."""
-    terms, losses = rows.terms(lesson.metric), []
+    terms, losses = rows.terms(course.metric), []
     try:
         for fold in range(1, n_folds + 1):
             earlier, later = rows.split(fold / (n_folds + 1), (fold + 1) / (n_folds + 1))
-            losses.append(mean_loss(learn(earlier, lesson, parameters).scores(later), later, lesson.metric, terms))
+            losses.append(mean_loss(learn(earlier, course, parameters).scores(later), later, course.metric, terms))
     except (errors.TrainingRefused, EvidenceError) as refused:
         return Candidate(dict(parameters), refused=str(refused))
     return Candidate(dict(parameters), float(np.mean(losses)))
 
 
-def _keys(rows: Rows, lesson: Lesson, tried: list[dict[str, Parameter]]) -> list[str]:
+def _keys(rows: Rows, course: Course, tried: list[dict[str, Parameter]]) -> list[str]:
     """Names a candidate on these rows, with everything that its loss depends on."""
-    recipe = lesson.recipe
-    function = digest_of(recipe.function, lesson.functions) if recipe.estimator == "function" else ""
+    recipe = course.recipe
+    function = digest_of(recipe.function, course.functions) if recipe.estimator == "function" else ""
     assert recipe.search is not None  # noqa: S101  # of a search only
     of_all = [
         rows.digest(), recipe.estimator, recipe.function, function, recipe.seed, recipe.search.n_folds,
-        lesson.metric, lesson.n_rows, versions(recipe.estimator),
+        course.metric, course.n_rows, versions(recipe.estimator),
     ]  # fmt: skip
     return [
         hashlib.sha256(msgspec.json.encode([of_all, parameters], order="sorted")).hexdigest() for parameters in tried
