@@ -89,7 +89,7 @@ def chosen(rows: Rows, course: Course, jobs: Jobs, kept: Path | None, progress: 
 
 def candidates_of(search: Search, fixed: Parameters, seed: int) -> list[dict[str, Parameter]]:
     """Every combination, over what is fixed; so many of them, chosen by the seed, where there are more."""
-    names = sorted(search.parameters)
+    names = sorted(name for name, values in search.parameters.items() if values)
     sizes = [len(search.parameters[name]) for name in names]
     n_all = math.prod(sizes)
     numbers = range(n_all)

@@ -139,6 +139,8 @@ def test_candidates_are_every_combination_or_so_many_chosen_by_the_seed() -> Non
     assert len(made) == 6
     assert {(row["a"], row["b"], row["c"]) for row in made} == {(a, b, "x") for a in (1, 2, 3) for b in (True, None)}
 
+    assert candidates_of(Search({"a": ()}), {"c": 1}, seed=0) == [{"c": 1}]
+
     many = msgspec.structs.replace(search, parameters={f"p{i}": tuple(range(9)) for i in range(40)}, n_candidates=12)
     some = candidates_of(many, {}, seed=1)
     assert len({msgspec.json.encode(row) for row in some}) == 12
