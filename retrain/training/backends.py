@@ -40,10 +40,12 @@ def running(jobs: Jobs) -> Iterator[None]:
     match jobs.backend:
         case "loky":
             ends = {"initializer": _end_with, "initargs": (os.getpid(),)}
-            with joblib.parallel_config("loky", n_jobs=jobs.n_jobs, **ends):
-                yield
-            if jobs.n_jobs > 1:
-                get_reusable_executor().shutdown(wait=True)
+            try:
+                with joblib.parallel_config("loky", n_jobs=jobs.n_jobs, **ends):
+                    yield
+            finally:
+                if jobs.n_jobs > 1:
+                    get_reusable_executor().shutdown(wait=True)
         case "dask":
             distributed = _library("distributed", "dask")
             settings = {"n_workers": jobs.n_jobs, "threads_per_worker": 1, "dashboard_address": None}

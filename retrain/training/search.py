@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import joblib
@@ -92,13 +92,13 @@ def candidates_of(search: Search, fixed: Parameters, seed: int) -> list[dict[str
     names = sorted(name for name, values in search.parameters.items() if values)
     sizes = [len(search.parameters[name]) for name in names]
     n_all = math.prod(sizes)
-    numbers = range(n_all)
+    numbers: Sequence[int] = range(n_all)
     if n_all > search.n_candidates:
         # a product of many values may be too large to be listed, so that it is drawn from by number
         rng, drawn = np.random.default_rng(seed), set[int]()
         while len(drawn) < search.n_candidates:
             drawn.add(sum(int(rng.integers(size)) * math.prod(sizes[:i]) for i, size in enumerate(sizes)))
-        numbers = sorted(drawn)  # type: ignore[assignment]
+        numbers = sorted(drawn)
     made = []
     for number in numbers:
         of_each = [number // math.prod(sizes[:i]) % size for i, size in enumerate(sizes)]
