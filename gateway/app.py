@@ -45,6 +45,7 @@ from gateway.routes import (
     outcomes,
     predict,
     proposals,
+    replays,
     trainings,
 )
 from gateway.routes.description import DescribedJson, DescribedYaml
@@ -160,7 +161,7 @@ def create_app(
             predict.predict, predict.read_prediction, predict.read_predictions, outcomes.take_outcomes,
             oip.server_metadata, oip.live, oip.ready, oip.models, oip.model_metadata, oip.model_ready, oip.infer,
             health.livez, health.readyz, metrics.read_metrics, *admin.HANDLERS, *proposals.HANDLERS,
-            *trainings.HANDLERS,
+            *trainings.HANDLERS, *replays.HANDLERS,
             *audit.HANDLERS, export.read_export, export.read_days, bundle.read_bundle, *keys.HANDLERS,
         ],
         before_request=door.admit,

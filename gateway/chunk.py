@@ -135,9 +135,13 @@ STATUSES = (
     "sampled_out",
     "expired",
     "damaged",
+    "in_training",
+    "not_asked",
 )
 """What became of a row at a challenger; its index is the byte in a shadow chunk. Only ever appended to."""
-SKIPPED = frozenset({"paused", "sampled_out", "expired", "damaged"})
+SPARED = ("in_training", "not_asked")
+"""Of rows of a replay only: the version may have learned from it; it is outside of the span."""
+SKIPPED = frozenset({"paused", "sampled_out", "expired", "damaged", *SPARED})
 """Caused without the challenger. Every other reason counts as its own failure."""
 
 

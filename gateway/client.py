@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -218,6 +218,38 @@ class Client(HttpCalls):
     def training(self, model: str, number: int) -> dict[str, Any]:
         """One training."""
         return self._json("GET", path_of("admin", "models", model, "trainings", str(number)))
+
+    def replay(self, model: str, version: int, reason: str, **span: datetime | None) -> dict[str, Any]:
+        """Have past rows scored by a version; returns the replay. `span`: since, and until, trained_until."""
+        said = {name: moment.isoformat() for name, moment in span.items() if moment is not None}
+        return self._change(model, "replays", {"version": version, "reason": reason, **said}, None)
+
+    def replays(self, model: str) -> list[dict[str, Any]]:
+        """What was replayed, oldest first."""
+        replayed: list[dict[str, Any]] = self._decoded("GET", path_of("admin", "models", model, "replays"))
+        return replayed
+
+    def one_replay(self, model: str, number: int) -> dict[str, Any]:
+        """One replay, with its report once it is done."""
+        return self._json("GET", path_of("admin", "models", model, "replays", str(number)))
+
+    def wait_replayed(
+        self, model: str, number: int, *, timeout_s: float, poll_s: float = 0.2,
+        look: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Wait until a replay is done or has failed; `look` is shown how far it is, each time that somebody asks.
+
+        Raises:
+            TimeoutError: it is neither, in that time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while (replay := self.one_replay(model, number))["state"] not in ("done", "failed"):
+            look(replay)
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"replay {number} of '{model}' is {replay['state']} still after {timeout_s:g} s")
+            time.sleep(poll_s)
+        look(replay)
+        return replay
 
     def decisions(self, model: str) -> list[dict[str, Any]]:
         """Every change of the lineup, oldest first."""

@@ -12,9 +12,9 @@ import structlog
 from msgspec import Struct
 
 from gateway.challenger import Challenger, Scores, failed
-from gateway.chunk import STATUSES, Layout, ShadowChunk, pack_outputs
+from gateway.chunk import STATUSES, Chunk, Layout, ShadowChunk, pack_outputs
 from gateway.columns import Array
-from gateway.journal import Mirrored
+from gateway.journal import Ledger, Mirrored
 from gateway.journal.reader import ChunkHead
 from gateway.records import Cursor, WriterState
 from registry.types import Model
@@ -33,6 +33,8 @@ class Question(Struct, frozen=True):
     n_rows: list[int]
     """Of each chunk."""
     columns: dict[str, Array] | str
+    spared: list[Array | None]
+    """Of each chunk, where the challenger is not asked of all of its rows: a status a row, that of SCORED if it is."""
 
 
 class Said(Struct, frozen=True):
@@ -118,9 +120,50 @@ class Seat:
             answered = failed(sum(question.n_rows), self.layout.outputs, columns)
         else:
             answered = self.challenger.score(columns)
-        for start, stop in pairwise(np.cumsum([0, *question.n_rows]).tolist()):
+        bounds = pairwise(np.cumsum([0, *question.n_rows]).tolist())
+        for (start, stop), spared in zip(bounds, question.spared, strict=True):
             row = None if isinstance(columns, str) else {name: c[start : start + 1] for name, c in columns.items()}
-            yield answered.rows(start, stop), row
+            said = answered.rows(start, stop)
+            yield said if spared is None else self._among(said, spared), row
+
+    def _among(self, said: Scores, spared: Array) -> Scores:
+        """Answers to the rows of a chunk that were asked, in their places among those that were not."""
+        asked = spared == SCORED
+        whole = failed(len(spared), self.layout.outputs, "not_asked")
+        whole.status[:] = spared
+        whole.status[asked] = said.status
+        for name, values in said.outputs.items():
+            whole.outputs[name][asked] = values
+        return whole
+
+    def cursor(self, ledger: Ledger) -> Cursor:
+        """How far it has come."""
+        return ledger.cursor(self.model.name, self.version)
+
+    def keep(self, ledger: Ledger, mirrored: Sequence[Mirrored], before: Cursor, after: Cursor) -> None:
+        """Store what was said with the cursor that says so; raises as `Ledger.store_shadow`."""
+        ledger.store_shadow(self.model.name, self.version, mirrored, self.layout, before, after)
+
+    def reach(self, state: WriterState) -> int:
+        """Up to which seq of a writer there may be something for it."""
+        return state.last_seq
+
+    def is_past(self, heads: Sequence[ChunkHead]) -> bool:
+        """Whether a writer will never have anything for it, as these chunks show: generations only grow within one."""
+        latest = max((head.generation for head in heads if head.model == self.model.name), default=0)
+        return latest > max(self.generations) and not any(self.takes(head) for head in heads)
+
+    def lags(self, head: ChunkHead, oldest_us: float) -> bool:
+        """Whether a chunk is too old to be tried."""
+        return head.at_us < oldest_us
+
+    def has_left(self, newest_generation: int) -> bool:
+        """Whether nothing new can be for it, so that its child ends when it has nothing to do."""
+        return newest_generation not in self.generations
+
+    def spared(self, chunk: Chunk) -> Array | None:
+        """Of which rows it is not asked: none, as all of them are eligible."""
+        return None
 
     @property
     def _times(self) -> bool:

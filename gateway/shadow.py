@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
-from itertools import groupby, takewhile
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import takewhile
 
 import structlog
 
+from gateway.asking import Asker
 from gateway.challenger import Challenger, failed
-from gateway.chunk import Chunk, unpack_columns
 from gateway.clock import MICROSECONDS, JournalClock
-from gateway.columns import Columns
 from gateway.config import Settings, ShadowSettings
-from gateway.errors import GatewayError, JournalDamaged, JournalUnavailable
+from gateway.errors import GatewayError, JournalUnavailable
 from gateway.journal import Ledger, PredictionReader, only_one, open_ledger, open_reader
 from gateway.journal.reader import ChunkHead
 from gateway.journal.sqlite import Checkpointer
 from gateway.records import Cursor, WriterState
-from gateway.seat import RETRY_S, Question, Said, Seat
+from gateway.replay_seat import ReplaySeat
+from gateway.seat import RETRY_S, Said, Seat
 from gateway.status import mirrored_versions
 from registry.errors import RegistryError
 from registry.store import Registry
-from registry.types import Lineup, Model
+from registry.types import Lineup, Model, Replay
 from registry.watch import Watch
 
 HEADS_AT_ONCE = 2_000
@@ -50,9 +50,11 @@ class Mirror:
     ) -> None:
         self._registry, self._reader, self._ledger, self._clock = registry, reader, ledger, clock
         self._settings = settings
+        self._asker = Asker(reader, settings.batch_rows)
         self._seats: dict[tuple[str, int], Seat] = {}
         self._newest: dict[str, int] = {}
         """Model → the newest generation that is known here: what a later one mirrors is not."""
+        self._replays: dict[tuple[str, int], ReplaySeat] = {}
         self._watch = Watch(registry)
 
     def step(self) -> bool:
@@ -61,18 +63,28 @@ class Mirror:
         Where nothing could be done and somebody is being asked, it waits for an answer, for as long as a poll.
         """
         self._refresh()
-        if not self._seats:
+        if not self._seats and not self._replays:
             return False
         writers = self._reader.writers()
         worked = [self._served(seat, writers) for seat in self._seats.values()]
         under_way = [seat.asked.said for seat in self._seats.values() if seat.asked is not None]
+        if not under_way and not any(worked):  # the past has time: what is live always comes first
+            worked, under_way = self._replayed(writers)
         if under_way and not any(worked):
             wait(under_way, self._settings.poll_s, FIRST_COMPLETED)
         return bool(under_way) or any(worked)
 
+    def _replayed(self, writers: Sequence[WriterState]) -> tuple[list[bool], list[Future[list[Said]]]]:
+        """Serve the first replay that has something to do: one at a time, so that no more than one child is added."""
+        for seat in self._replays.values():
+            worked = self._served(seat, writers)
+            if worked or seat.asked is not None:
+                return [worked], [] if seat.asked is None else [seat.asked.said]
+        return [], []
+
     def close(self) -> None:
         """End every child."""
-        for seat in self._seats.values():
+        for seat in (*self._seats.values(), *self._replays.values()):
             seat.close()
 
     def _refresh(self) -> None:
@@ -80,6 +92,7 @@ class Mirror:
         if not self._watch.changed():
             return
         self._clock.refresh(self._registry)
+        waiting = self._registry.replays.waiting()  # before the lineups: theirs are among those that are read
         for model in self._registry.models():
             lineups = self._registry.lineups(model.name)
             self._newest[model.name] = lineups[-1].generation if lineups else 0
@@ -93,7 +106,19 @@ class Mirror:
                 if seat.generations != generations:
                     seat.generations = generations
                     seat.finished.clear()
+        self._take_over(waiting)
         self._watch.taken_over()
+
+    def _take_over(self, waiting: Sequence[Replay]) -> None:
+        """Give each replay that waits a seat, and end those of replays that are over."""
+        named = {(replay.model, replay.number): replay for replay in waiting}
+        for key in set(self._replays) - set(named):
+            self._replays.pop(key).close()
+        for key, replay in named.items():
+            if key not in self._replays:
+                model, lineups = self._registry.model(replay.model), self._registry.lineups(replay.model)
+                challenger = self._challenger(model, replay.version)
+                self._replays[key] = ReplaySeat(model, challenger, replay, lineups, self._clock.bucket_of)
 
     def _challenger(self, model: Model, version: int) -> Challenger:
         found = self._registry.version(model.name, version)
@@ -117,14 +142,14 @@ class Mirror:
             worked, problem = worked or moved, why or problem
         if problem is not None or not seat.is_asked:
             seat.say(problem)
-        if not worked and not seat.is_asked and self._newest[seat.model.name] not in seat.generations:
+        if not worked and not seat.is_asked and seat.has_left(self._newest[seat.model.name]):
             seat.challenger.close()  # it has left, and nothing of its own time is left for it
         return worked
 
     def _given(self, seat: Seat, writers: Sequence[WriterState]) -> tuple[bool, str | None]:
         """Ask an idle seat for its next batch; whether its cursor moved already, and what it cannot be given."""
         waiting = seat.in_turn(writers)
-        start = cursor = self._ledger.cursor(seat.model.name, seat.version) if waiting else {}
+        start = cursor = seat.cursor(self._ledger) if waiting else {}
         problem = None
         for state in waiting:
             problem = state.problem or problem
@@ -161,25 +186,24 @@ class Mirror:
 
     def _advance(self, seat: Seat, state: WriterState, before: Cursor) -> Cursor:
         """Ask a seat for one batch of one writer, or pass over what is not for it; returns its cursor, as it now is."""
-        after_seq = before.get(state.writer, 0)
-        if after_seq >= state.last_seq:
+        after_seq, reach = before.get(state.writer, 0), seat.reach(state)
+        if after_seq >= reach:
             if not state.alive:
                 seat.finished.add(state.writer)
             return before
-        heads = self._known(seat, self._reader.heads(state.writer, after_seq, HEADS_AT_ONCE))
+        heads = self._known(seat, self._reader.heads(state.writer, after_seq, min(HEADS_AT_ONCE, reach - after_seq)))
         if not heads:
             return before
-        latest = max((head.generation for head in heads if head.model == seat.model.name), default=0)
-        if latest > max(seat.generations) and not any(seat.takes(head) for head in heads):
-            seat.finished.add(state.writer)  # generations only grow within a writer
+        if seat.is_past(heads):
+            seat.finished.add(state.writer)
             return before
         oldest_us = self._oldest_us()
-        batch, last_seq = self._batch(seat, heads, oldest_us)
-        lags = bool(batch) and batch[0].at_us < oldest_us
+        batch, last_seq = self._asker.batch(seat, heads, oldest_us)
+        lags = bool(batch) and seat.lags(batch[0], oldest_us)
         after = before | {state.writer: last_seq}
         if batch and not lags:
             if not seat.challenger.pausing:
-                seat.ask(batch, self._questions(seat, batch), before, after)
+                seat.ask(batch, self._asker.questions(seat, batch), before, after)
             return before
         late = [Said(failed(head.n_rows, seat.layout.outputs, "lag")) for head in batch]
         self._store(seat, batch, late, before, after)
@@ -193,57 +217,17 @@ class Mirror:
             seat.stored(head, each, head.at_us if now_us is None else now_us)
             for head, each in zip(batch, said, strict=True)
         ]
-        self._ledger.store_shadow(seat.model.name, seat.version, mirrored, seat.layout, before, after)
+        seat.keep(self._ledger, mirrored, before, after)
 
     def _known(self, seat: Seat, heads: Sequence[ChunkHead]) -> list[ChunkHead]:
         """The chunks before the first of a generation that this worker has not heard of yet: it must not pass those."""
         name, newest = seat.model.name, self._newest[seat.model.name]
         return list(takewhile(lambda head: head.model != name or head.generation <= newest, heads))
 
-    def _batch(self, seat: Seat, heads: Sequence[ChunkHead], oldest_us: float) -> tuple[list[ChunkHead], int]:
-        """The first eligible chunks, up to a batch, all lagging or none, and how far the cursor moves by them."""
-        batch: list[ChunkHead] = []
-        n_rows, last_seq = 0, heads[0].seq - 1
-        for head in heads:
-            if seat.takes(head):
-                full = n_rows + head.n_rows > self._settings.batch_rows
-                if batch and (full or (head.at_us < oldest_us) != (batch[0].at_us < oldest_us)):
-                    break
-                batch.append(head)
-                n_rows += head.n_rows
-            last_seq = head.seq
-        return batch, last_seq
-
     def _oldest_us(self) -> float:
         """Chunks that were stamped before this lag too far behind to be tried."""
         now_us = self._clock.now_us()
         return float("-inf") if now_us is None else now_us - self._settings.lag_limit_s * MICROSECONDS
-
-    def _intact(self, head: ChunkHead) -> Chunk | None:
-        """The chunk; None where the disk does not give back what was written, which is no fault of a challenger."""
-        try:
-            return self._reader.chunk(head.writer, head.seq)
-        except JournalDamaged as error:
-            _log.error("a chunk is damaged: its rows are skipped", writer=head.writer, seq=head.seq, reason=str(error))
-            return None
-
-    def _questions(self, seat: Seat, batch: Sequence[ChunkHead]) -> list[Question]:
-        """What the challenger is asked of each of these chunks; neighbours of one layout are one question."""
-        questions: list[Question] = []
-        chunks = [(head, self._intact(head)) for head in batch]
-        for digest, group in groupby(chunks, key=lambda pair: pair[1] and pair[1].layout):
-            pairs = list(group)
-            n_rows = [head.n_rows for head, _ in pairs]
-            alike = [(head, chunk) for head, chunk in pairs if chunk is not None]
-            if digest is None:
-                questions.append(Question(n_rows, "damaged"))
-                continue
-            layout = self._reader.layout(alike[0][0].writer, digest)
-            columns = Columns.joined([unpack_columns(chunk, layout) for _, chunk in alike])
-            taken = {n: c for n, c in columns.by_name(layout.groups).items() if n in seat.challenger.features}
-            lacks = len(taken) < len(seat.challenger.features)  # they were logged before the feature was
-            questions.append(Question(n_rows, "missing_feature" if lacks else taken))
-        return questions
 
 
 def _eligible(lineups: Sequence[Lineup]) -> dict[int, frozenset[int]]:

@@ -2,11 +2,8 @@
 
     RegistryError
     ├── UnknownModel            no model of that name
-    ├── UnknownVersion          the model has no such version
-    ├── UnknownGeneration       the model has had no such generation
-    ├── UnknownReign            the model has had no such reign
-    ├── UnknownProposal         the model has had no such proposal
-    ├── UnknownTraining         the model has had no such training
+    ├── UnknownNumber           the model has had none of that number: UnknownVersion, UnknownGeneration, UnknownReign,
+    │                           UnknownProposal, UnknownTraining, UnknownReplay
     ├── NoChampion              the model exists, but nothing was ever registered as its champion
     ├── NoChampionYet           the model had no champion at the moment that was asked about
     ├── ModelExists             the name is taken, by a model with another schema or task
@@ -25,12 +22,12 @@
     ├── TransitionRefused       the roles do not allow it (promote a retired version, retire the champion)
     ├── VersionBarred           a rollback deposed it, and nobody has lifted the bar
     ├── RuleRests               the rule may not promote by itself so soon after a rollback
-    ├── ApprovalNeeded          the terms want somebody else to agree first; says what to do
-    ├── ApproverRefused         whoever agrees may not be the one who does
+    ├── ApprovalNeeded, ApproverRefused    the terms want somebody else to agree
     ├── ProposalClosed          it was approved or rejected already
     ├── ProposalDiffers         it is not what whoever agrees has seen
     ├── ProposalRefused         it was proposed or rejected already, and nothing is new
     ├── GenerationMoved         somebody else changed the lineup first: read it again, decide again
+    ├── ReplayRefused           the past says nothing of that version: it has learned from it, or may have
     ├── LeaseLost               another worker trains by now, or the training is over
     ├── UnknownKey              no key of that id was ever issued
     ├── KeyRefused              a key that cannot be meant: nobody, nothing, an unknown model, or over already
@@ -40,14 +37,15 @@
     │   └── BucketDamaged           the sums of a closed bucket do not match their checksum
     └── StoreNewer              the database was written by a newer Understudy
 
-Facts are attributes, so that a route can choose a status and a person can read the sentence. When one of
-these is raised, nothing was changed.
+Facts are attributes: a route chooses a status by them, and a person reads the sentence.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
+
+AGAIN = "read it again and decide again"
 
 
 class RegistryError(Exception):
@@ -88,6 +86,10 @@ class UnknownProposal(UnknownNumber):
 
 class UnknownTraining(UnknownNumber):
     """The model has had no training of that number."""
+
+
+class UnknownReplay(UnknownNumber):
+    """The model has had no replay of that number."""
 
 
 class NoChampionYet(RegistryError):
@@ -232,9 +234,7 @@ class ProposalDiffers(RegistryError):
 
     def __init__(self, model: str, proposal: int, expected: str, got: str) -> None:
         self.model, self.proposal, self.expected, self.got = model, proposal, expected, got
-        super().__init__(
-            f"proposal {proposal} of '{model}' has the digest {got}, not {expected:.80}: read it again and decide again"
-        )
+        super().__init__(f"proposal {proposal} of '{model}' has the digest {got}, not {expected:.80}: {AGAIN}")
 
 
 class ProposalRefused(RegistryError):
@@ -246,9 +246,11 @@ class GenerationMoved(RegistryError):
 
     def __init__(self, model: str, expected: int, got: int) -> None:
         self.model, self.expected, self.got = model, expected, got
-        super().__init__(
-            f"the lineup of '{model}' is at generation {got}, not {expected}: read it again and decide again"
-        )
+        super().__init__(f"the lineup of '{model}' is at generation {got}, not {expected}: {AGAIN}")
+
+
+class ReplayRefused(RegistryError):
+    """Nothing of that span can be replayed for that version now; the message says why."""
 
 
 class LeaseLost(RegistryError):

@@ -27,6 +27,7 @@ from registry.drift import insert_reference
 from registry.errors import ArtifactRefused
 from registry.keys import Keys
 from registry.lookup import find_lineup, find_model
+from registry.replays import Replays
 from registry.schemas import check_name, check_schema
 from registry.trainings import Training, Trainings
 from registry.types import (
@@ -50,6 +51,7 @@ class Registry(Decider):
         super().__init__(database, artifacts, now)
         self.keys = Keys(database, now)
         self.trainings = Trainings(database, now)
+        self.replays = Replays(database, now)
 
     @classmethod
     def open(

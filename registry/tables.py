@@ -285,3 +285,13 @@ training_outlooks = Table(
     Column("document", Text, nullable=False),
     Column("saved_at", UtcDateTime, nullable=False),
 )
+
+replays = Table(
+    "replay",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False), Column("asked", Text, nullable=False),
+    Column("state", String(16), nullable=False), Column("report", Text), Column("ended_at", UtcDateTime),
+    ForeignKeyConstraint(["model", "version"], ["version.model", "version.number"], name="replay_version"),
+)  # fmt: skip

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from registry.policy import FeatureName as FeatureName
 from registry.policy import Metric as Metric  # the terms are nouns too: everybody finds them here
 from registry.policy import Policy as Policy
+from registry.replay import Replay as Replay
 from registry.training import Backtest as Backtest
 from registry.training import TrainingReport as TrainingReport
 

@@ -36,6 +36,7 @@ from retrain.document import document_of
 from retrain.drift.watch import DriftWatch
 from retrain.evidence import EvidenceError
 from retrain.reign import ReignState
+from retrain.replays import ReplayDesk
 from retrain.training.watch import TrainingWatch
 
 REFRESH_S = 2.0
@@ -210,12 +211,15 @@ def run_retrain(settings: Settings, stop: threading.Event) -> None:
         cycle = Cycle(registry, reader, ledger, clock, settings)
         drift = DriftWatch(registry, reader, ledger, clock, settings)
         training = TrainingWatch(registry, reader, drift, settings)
+        replays = ReplayDesk(registry, reader, ledger, settings)
         try:
             ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s)
             while not stop.is_set():
                 if not _tried(cycle.step, "the cycle waits"):
                     _tried(drift.look, "drift waits")
                     _tried(training.step, "training waits")
+                    if _tried(replays.step, "replays wait"):
+                        continue
                     stop.wait(settings.retrain.poll_s)
         finally:
             training.close()

@@ -123,10 +123,11 @@ class Stage:
         stamped: float | None = None,
         serving: Serving | None = None,
         texts: Sequence[tuple[str, ...]] | None = None,
+        spread: Sequence[float] | None = None,
     ) -> list[Address]:
         """The present champion answers `rows`, `(n, 2)`, at a time of the caller's; returns where they stand.
 
-        `texts`: each row's string features, where the model's schema has any.
+        `texts`: each row's string features, where the model's schema has any; `spread`: each row's own time, if any.
         `stamped`: when the run is stamped, if that is another time; `serving`: by which lineup, if not the present one.
         """
         if serving is None:
@@ -137,7 +138,7 @@ class Stage:
         if texts is not None:
             blocks["string"] = np.array(texts, object)
         columns = Columns(len(rows), blocks, {})
-        times = [at_us(day)] * len(rows)
+        times = [at_us(each) for each in spread or [day] * len(rows)]
         said = Said(
             associations=list(associations) if associations else None,
             predicted_at_us=times,

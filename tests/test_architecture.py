@@ -62,6 +62,7 @@ THEIRS = {
         "gateway/journal/survey.py",
         "gateway/journal/said.py",
         "gateway/journal/scan.py",
+        "gateway/journal/replayed.py",
     ],
     "click": ["gateway/cli/options.py", "gateway/cli/serve.py"],
     "google": ["registry/inspection.py"],
@@ -91,7 +92,11 @@ THEIRS = {
     "skl2onnx": ["retrain/training/*"],
     "sklearn": ["retrain/training/*"],
     "sqlalchemy": ["registry/*"],
-    "structlog": ["gateway/*", "retrain/cycle.py", "retrain/acting.py", "retrain/drift/watch.py", "retrain/training/*"],
+    "structlog": [
+        "gateway/*",
+        "retrain/training/*",
+        *(f"retrain/{name}.py" for name in ("cycle", "acting", "drift/watch", "replays")),
+    ],
     "threadpoolctl": ["retrain/training/*"],
     "uvicorn": [f"gateway/{name}.py" for name in ("worker", "connection", "flow", "lane", "refusals")],
 }

@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": "calls",
     "outcome": "calls",
     "wait": "calls",
+    "replay": "replay",
     "export": "export",
     "bundle": "bundle",
     "keys": "keys",

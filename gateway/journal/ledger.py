@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from gateway.chunk import SKIPPED, STATUSES, Layout, ShadowChunk, decode_shadow, encode
 from gateway.errors import Conflict, JournalDamaged, SettingsRefused
+from gateway.journal.replayed import Replayed
 from gateway.journal.said import EVERYTHING, OF_CHUNKS, OF_NAMES, Known, Said, said
 from gateway.journal.sqlite import Durability, connect, load_layout, rows, scalar, store_layout, transaction
 from gateway.locks import take_lock
@@ -73,6 +74,7 @@ class Ledger:
     def __init__(self, folder: Path, *, durability: Durability, busy_s: float) -> None:
         self.path = folder / "journal.db"
         self._db = connect(self.path, SCHEMA, durability=durability, busy_s=busy_s)
+        self.replayed = Replayed(self._db)
 
     def close(self) -> None:
         """Close the file."""

@@ -159,6 +159,12 @@ def _ledger(found: Surveyed, path: Path) -> Iterator[str]:
                 layouts.add(decode_shadow(body).layout)
             except JournalDamaged as error:
                 yield f"{path.name}: version {version} on chunk {seq} of writer {writer}: {error}"
+        if scalar(db, "SELECT 1 FROM sqlite_schema WHERE name = 'replayed_chunk'"):
+            for model, replay, writer, seq, body in _each(db, "SELECT * FROM replayed_chunk"):
+                try:
+                    layouts.add(decode_shadow(body).layout)
+                except JournalDamaged as error:
+                    yield f"{path.name}: replay {replay} of '{model}' on chunk {seq} of writer {writer}: {error}"
         yield from _layouts(db, layouts)
         for model, version, writer, seq in _each(db, "SELECT model, version, writer, seq FROM cursor"):
             if seq > found.last_seqs.get(writer, 0):

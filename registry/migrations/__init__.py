@@ -4,4 +4,4 @@ A revision that was released is never edited. `HEAD` is the newest: a registry t
 loading alembic at all.
 """
 
-HEAD = "0005"
+HEAD = "0006"

@@ -43,7 +43,7 @@ def sentence_of(
     """
     if figures.n == 0:
         return f"no outcome has matured yet to compare {challenger} with {champion}"
-    clauses = [_comparison(figures, champion, challenger)]
+    clauses = [comparison(figures, champion, challenger)]
     if figures.n_failed:
         clauses.append(
             f"{challenger} gave no usable answer on {figures.n_failed:,} of them and was scored as the prior"
@@ -64,7 +64,8 @@ def sentence_of(
     return "; ".join(clauses)
 
 
-def _comparison(figures: Figures, champion: str, challenger: str) -> str:
+def comparison(figures: Figures, champion: str, challenger: str) -> str:
+    """The first clause alone: who loses how much less, on how many outcomes, and between which bounds."""
     outcomes = "1 matured outcome" if figures.n == 1 else f"{figures.n:,} matured outcomes"
     if figures.n_stood_for is not None:
         outcomes += f" that stand for {figures.n_stood_for:,} rows"
