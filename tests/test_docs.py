@@ -46,7 +46,7 @@ def test_the_tests_that_hold_the_promises_exist() -> None:
 def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     """A first day with the product, as README tells it, in an empty folder."""
     make_models, compare = blocks("python")
-    first_day, decisions, formats, keys, export = blocks("bash")
+    first_day, decisions, formats, keys, export, replay = blocks("bash")
     port = str(free_port())
     story = "\n".join(
         [
@@ -59,6 +59,7 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
             formats.replace("8080", port),
             keys.replace("8080", port),
             export.replace("8080", port),
+            replay.replace("8080", port),
         ]
     )
     (tmp_path / "make_models.py").write_text(make_models)
@@ -82,6 +83,7 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     assert '"accepted":2' in ran.stdout
     assert '"promotion":"one"' in ran.stdout
     assert "3 rows, 3 of them with an outcome" in ran.stdout
+    assert "replay, not evidence: version 2 was given " in ran.stdout
     assert 'understudy_requests_total{code="200",model="credit",version="1"}' in ran.stdout
 
     said = subprocess.run([sys.executable, "-c", compare], cwd=ROOT, capture_output=True, text=True, check=True).stdout
