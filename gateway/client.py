@@ -12,12 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from gateway.config import Settings
 from gateway.http_calls import HttpCalls, path_of
+from registry.types import FirstRole
 
 if TYPE_CHECKING:
     from gateway.export import Wanted
@@ -77,9 +78,7 @@ class Client(HttpCalls):
         declared = {"name": model, "task": task, "features": features} | ({} if policy is None else {"policy": policy})
         return self._json("POST", "/admin/models", declared)
 
-    def register(
-        self, model: str, onnx: bytes, as_: Literal["champion", "challenger"], **options: str | None
-    ) -> dict[str, Any]:
+    def register(self, model: str, onnx: bytes, as_: FirstRole, **options: str | None) -> dict[str, Any]:
         """Upload a version. `options`: score, classes, features, training, reason; each as on the wire."""
         params = {"as": as_} | {name: value for name, value in options.items() if value is not None}
         headers = {"content-type": "application/octet-stream"}

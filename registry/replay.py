@@ -47,7 +47,10 @@ class Asked(Struct, frozen=True):
 
 
 class Replay(Struct, frozen=True):
-    """One replay of a model. `report`: what came of it, or one sentence on why nothing did."""
+    """One replay of a model. `report`: what came of it, or one sentence on why nothing did.
+
+    `ended_generation`: the generation of the lineup when it ended. Whoever joins a later one has no evidence yet.
+    """
 
     model: str
     number: int
@@ -56,3 +59,4 @@ class Replay(Struct, frozen=True):
     state: Literal["asked", "done", "failed"] = "asked"
     report: dict[str, Any] | None = None
     ended_at: datetime | None = None
+    ended_generation: int | None = None

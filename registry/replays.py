@@ -4,7 +4,8 @@
                   └─ end ─▶ failed    with one sentence
 
 The shadow worker scores what is asked, by a cursor in the journal; the retrain worker reports when that has come to
-the end. A report is derived from the journal at cursors that were frozen with the question, and decides nothing.
+the end. A report is derived from the journal at cursors that were frozen with the question. It decides nothing, but may
+suggest a bet (`retrain.informed`): so its end, and the generation of that moment, are in the audit too.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, Select, func, select
 
-from registry.audit import append, canonical
+from registry.audit import append, canonical, digest_of_text
 from registry.database import Database
 from registry.errors import ReplayRefused, UnknownReplay
-from registry.lookup import find_model, find_version
+from registry.lookup import find_model, find_version, generation_of
 from registry.replay import Asked, Replay, Span, TrainingWindow
 from registry.rows import AnyRow, to_document
 from registry.tables import replays
@@ -65,16 +66,23 @@ class Replays:
             row = {"model": model, "number": replay.number, "version": version, "state": "asked"}
             connection.execute(replays.insert().values(row | {"asked": canonical(asked)}))
             detail: dict[str, Any] = {"replay": replay.number, "version": version, "reason": reason, "window": window}
-            detail |= {"since": span.since, "until": span.until}
+            detail |= {"since": span.since, "until": span.until, "asked_digest": digest_of_text(canonical(asked))}
             append(connection, at=asked.at, by=by, action="ask_replay", model=model, detail=detail)
             return replay
 
     def end(self, replay: Replay, state: Literal["done", "failed"], report: dict[str, Any]) -> None:
         """Keep what came of it; one that has ended stays as it is."""
         key = (replays.c.model == replay.model) & (replays.c.number == replay.number) & (replays.c.state == "asked")
-        ended = {"state": state, "report": canonical(report), "ended_at": self._now()}
+        at, text = self._now(), canonical(report)
         with self._database.change() as connection:
-            connection.execute(replays.update().where(key).values(ended))
+            generation = generation_of(connection, replay.model)
+            ended = {"state": state, "report": text, "ended_at": at, "ended_generation": generation}
+            if connection.execute(replays.update().where(key).values(ended)).rowcount:
+                detail = {"replay": replay.number, "state": state, "report_digest": digest_of_text(text)}
+                detail["ended_generation"] = generation
+                append(
+                    connection, at=at, by=Principal.the_rule(), action="end_replay", model=replay.model, detail=detail
+                )
 
     def waiting(self) -> list[Replay]:
         """Those of every model that have not ended, in the order in which they were asked for."""
@@ -143,4 +151,7 @@ def _found(connection: Connection, model: str, number: int) -> Replay:
 
 def _replay(row: AnyRow) -> Replay:
     asked = msgspec.json.decode(row.asked, type=Asked)
-    return Replay(row.model, row.number, row.version, asked, row.state, to_document(row.report), row.ended_at)
+    return Replay(
+        row.model, row.number, row.version, asked, row.state, to_document(row.report), row.ended_at,
+        row.ended_generation,
+    )  # fmt: skip

@@ -31,6 +31,7 @@ class Told:
             for table in (
                 tables.models, tables.schemas, tables.versions, tables.lineups, tables.reigns, tables.decisions,
                 tables.proposals, tables.bars, tables.api_keys, tables.recipes, tables.trainings,
+                tables.replays,
             )
         }  # fmt: skip
         self._lineups: dict[str, Lineup] = {}
@@ -39,7 +40,7 @@ class Told:
             "add_version": self._add_version, "set_policy": self._set_policy, "propose": self._propose,
             "approve": self._close, "reject": self._close, "lift_bar": self._lift_bar, "issue_key": self._issue_key,
             "revoke_key": self._revoke_key, "set_recipe": self._set_recipe, "ask_training": self._ask_training,
-            "end_training": self._end_training,
+            "end_training": self._end_training, "ask_replay": self._ask_replay, "end_replay": self._end_replay,
         } | dict.fromkeys(("register", "enlist", "promote", "rollback", "retire"), self._decide)  # fmt: skip
 
     def hear(self, line: AuditRow) -> None:
@@ -174,6 +175,16 @@ class Told:
         ended = {name: said[name] for name in ("state", "version", "sentence", "n_attempts")}
         ended |= {"ended_at": line.at, "progress": "", "holder": None, "leased_until": None}
         self.rows[tables.trainings][(line.model, said["training"])] |= ended
+
+    def _ask_replay(self, line: AuditRow, said: Facts) -> None:
+        self.rows[tables.replays][(line.model, said["replay"])] = {
+            "version": said["version"], "asked_digest": said["asked_digest"], "state": "asked", "report_digest": None,
+            "ended_at": None, "ended_generation": None,
+        }  # fmt: skip
+
+    def _end_replay(self, line: AuditRow, said: Facts) -> None:
+        ended = {name: said[name] for name in ("state", "report_digest", "ended_generation")}
+        self.rows[tables.replays][(line.model, said["replay"])] |= ended | {"ended_at": line.at}
 
 
 def _terms(policy: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from registry import audit, catalogue, decisions, derived, trainings
 from registry.admission import AdmissionLimits, admit
@@ -33,6 +33,7 @@ from registry.trainings import Training, Trainings
 from registry.types import (
     AuditRow,
     ClosedBucket,
+    FirstRole,
     InputSchema,
     Model,
     Policy,
@@ -135,7 +136,7 @@ class Registry(Decider):
         self,
         model: str,
         model_bytes: bytes,
-        as_: Literal["champion", "challenger"],
+        as_: FirstRole,
         *,
         by: Principal,
         reason: str = "",
@@ -149,8 +150,9 @@ class Registry(Decider):
     ) -> Version:
         """Admits the bytes, keeps them as a version, and gives it its first role: version and role in one transaction.
 
-        A version that has the role already keeps it, and nothing changes. In the same transaction a `reference` is
-        what its drift is measured against, and the training that it came `of` is over.
+        A version that has the role already keeps it, and nothing changes; as `retired` it plays nowhere yet. In the
+        same transaction a `reference` is what its drift is measured against, and the training that it came `of` is
+        over.
 
         Raises:
             LeaseLost: somebody else does that training by now.
@@ -174,7 +176,7 @@ class Registry(Decider):
             version = catalogue.insert_version(connection, model, model_bytes, signature, training, by, grounds.at)
             if as_ == "champion":
                 decisions.appoint(connection, model, version.number, grounds)
-            elif find_lineup(connection, model).role(version.number) != "challenger":
+            elif as_ == "challenger" and find_lineup(connection, model).role(version.number) != "challenger":
                 decisions.change(connection, "enlist", model, version.number, grounds)
             if reference is not None:
                 insert_reference(connection, model, version.number, reference)

@@ -293,5 +293,6 @@ replays = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("version", Integer, nullable=False), Column("asked", Text, nullable=False),
     Column("state", String(16), nullable=False), Column("report", Text), Column("ended_at", UtcDateTime),
+    Column("ended_generation", Integer),
     ForeignKeyConstraint(["model", "version"], ["version.model", "version.number"], name="replay_version"),
 )  # fmt: skip

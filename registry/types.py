@@ -25,6 +25,7 @@ from registry.training import TrainingReport as TrainingReport
 Dtype = Literal["float32", "float64", "int64", "string", "bool"]
 Task = Literal["binary", "multiclass", "regression"]
 Role = Literal["champion", "challenger", "previous", "retired"]
+FirstRole = Literal["champion", "challenger", "retired"]
 Scalar = float | int | str | bool
 Scope = Literal["predict", "outcome", "read", "operate", "approve", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -26,7 +26,7 @@ from registry.rows import AnyRow, to_audit_row
 from registry.types import AuditRow
 
 Facts = Mapping[str, Any]
-BY_DIGEST = (*FROZEN, "signature", "training", "features", "recipe")
+BY_DIGEST = (*FROZEN, "signature", "training", "features", "recipe", "asked", "report")
 """Documents of which the audit holds a digest."""
 
 

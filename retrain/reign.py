@@ -9,9 +9,10 @@ from gateway.records import micros
 from registry.errors import NoChampion
 from registry.reader import RegistryReader
 from registry.store import Registry
-from registry.types import ClosedBucket, Lineup, Model, Reign, Version
+from registry.types import ClosedBucket, Lineup, Model, Reign, Replay, Version
 from retrain.cohorts import Contender, OpenCohorts
 from retrain.evidence import Rule
+from retrain.informed import informed
 from retrain.kept import PREVIOUS, is_readable
 from retrain.terms import probation_rule_of, rule_of
 
@@ -34,7 +35,8 @@ class ReignState:
         self.closed: list[ClosedBucket] = registry.closed_buckets(name, self.reign.number)
         self.versions: dict[int, Version] = {version.number: version for version in registry.versions(name)}
         self.champion_signature = self.versions[self.lineup.champion].signature
-        self.contenders = contenders_of(lineups, model, self.reign, self.versions, bucket_s)
+        replays = registry.replays.of(name)
+        self.contenders = contenders_of(lineups, model, self.reign, self.versions, bucket_s, replays)
         closed_before = _last_closed(registry, name, before_reign=self.reign.number)
         self.cohorts = OpenCohorts(name, self.reign.first_generation, self.closed, closed_before)
         self.n_promoted = n_promoted(registry, name, self.reign)
@@ -73,11 +75,12 @@ class ReignState:
 
 
 def contenders_of(
-    lineups: Sequence[Lineup], model: Model, reign: Reign, versions: dict[int, Version], bucket_s: int
-) -> list[Contender]:
+    lineups: Sequence[Lineup], model: Model, reign: Reign, versions: dict[int, Version], bucket_s: int,
+    replays: Sequence[Replay] = (),
+) -> list[Contender]:  # fmt: skip
     """The challengers of a reign in the order in which they came, and the previous champion.
 
-    The first of the challengers are judged in it, as many as the policy says.
+    The first of the challengers are judged in it, as many as the policy says. `replays`: of the model, by number.
     """
     generations: dict[int, set[int]] = {}
     mirrored: set[int] = set()
@@ -93,7 +96,10 @@ def contenders_of(
     found = [
         Contender(
             version, version, versions[version].signature, frozenset(numbers), place < reign.policy.n_judged,
-            rule_of(model, reign, bucket_s, versions[version].training, place=place),
+            informed(
+                rule_of(model, reign, bucket_s, versions[version].training, place=place),
+                replays, version, reign.champion, min(numbers),
+            ),
             learned_until_us(versions[version]),
         )
         for place, (version, numbers) in enumerate(generations.items())

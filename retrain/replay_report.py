@@ -6,15 +6,8 @@ It is made by the code that makes evidence (pairs, sums, interval, metrics) and 
   one does well there; the interval holds for one version and one span that were chosen without a look at them.
 - The rows are of other generations, and the evidence of a reign begins with it.
 
-So nothing of a report is added to the evidence of a reign, and no bet in it is changed. A bet is suggested: capital
-that had been bet by it on these rows would have grown fastest. Why it is used nowhere: an e-process needs bets that are
-known before the outcomes they are made on (`evidence.eprocess`). A replay may be asked for, and its span chosen, when
-rows of the reign have shown how they end, to whoever asks if not to the rule; days share their shocks, so that even an
-honest span of that time tells of those rows. Ville's bound would be lost. A suggestion would be safe only for a version
-that joins the reign after its replay was asked for: then no row of its evidence exists yet of which the span, the
-outcomes or the choice between several replays could tell. A version plays from the moment that it is registered, so
-there is hardly ever such a time, and what takes its place is the backtest of its training, frozen with it before its
-first generation (`terms`).
+So nothing of a report is added to the evidence of a reign. A bet is suggested: capital that had been bet by it on these
+rows would have grown fastest. When a reign may use it is told in `informed`.
 """
 
 from __future__ import annotations
@@ -42,6 +35,7 @@ from retrain.evidence import BucketSums, judge
 from retrain.evidence.bets import bets_of
 from retrain.evidence.eprocess import informed_bet
 from retrain.evidence.losses.paired import n_classes_of
+from retrain.informed import units_of
 from retrain.pairing import SCORED, SKIPPED_CODES, Answered, answered
 from retrain.population import Population, words_of
 from retrain.terms import rule_of
@@ -177,7 +171,7 @@ class _Match:
             "high": found.high,
             "alpha": self._rule.alpha,
             "champion_loss": found.champion_loss if found.n else None,
-            "metric": {"loss": self._rule.measured_by, "digest": self._rule.digest},
+            "metric": {"loss": self._rule.measured_by, "units": units_of(self._rule)},
             "metrics": {"champion": metrics["champion"], "replayed": metrics["challenger"]},
             "suggested_bet": self._suggested(),
         }
@@ -194,7 +188,6 @@ class _Match:
             "variance": float(difference.var()),
             "largest_gap": float(np.quantile(gap, 0.9999)),
             "bet": informed_bet(difference, gap),
-            "is_used": False,
         }
 
 

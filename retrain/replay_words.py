@@ -42,9 +42,10 @@ def of_match(found: Evidence, rule: Rule, population: str, champion: Version, ve
 
 
 def of_bet(reign: Reign, suggested: dict[str, Any] | None) -> str:
-    """What a bet on it against the champion of then would have been, and that none is made."""
+    """What a bet on it against the champion of then would have been, and when one is made."""
     whom = f"version {reign.champion}, the champion when it was asked for"
     if suggested is None or suggested["bet"] is None:
         return f"{NOT_EVIDENCE}: it suggests no bet against {whom}"
     bet = f"a bet of {suggested['bet']:.3g} against {whom}"
-    return f"{NOT_EVIDENCE}: {bet}, would have grown fastest; it is suggested, and used nowhere"
+    when = "it is made only where the version joins a reign of that champion later than this, under the same terms"
+    return f"{NOT_EVIDENCE}: {bet}, would have grown fastest; {when}"

@@ -25,6 +25,7 @@ COMMANDS = {
     "promote": "models",
     "rollback": "models",
     "retire": "models",
+    "enlist": "models",
     "propose": "consent",
     "proposals": "consent",
     "approve": "consent",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MODEL = click.argument("model")
 REASON = click.option("--reason", required=True, help="Why; it stays in the audit.")
+FIRST_ROLES = ["champion", "challenger", "retired"]
+FIRST_ROLE = "Its first role; retired: it plays nowhere yet, and can be replayed before it is enlisted."
 GENERATION = click.option("--if-generation", type=int, help="Only if the lineup is still at this generation.")
 
 
@@ -31,7 +33,7 @@ class SchemaFile(msgspec.Struct, forbid_unknown_fields=True):
 @click.command()
 @MODEL
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--as", "role", type=click.Choice(["champion", "challenger"]), required=True, help="Its first role.")
+@click.option("--as", "role", type=click.Choice(FIRST_ROLES), required=True, help=FIRST_ROLE)
 @click.option("--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Needed for a new model.")
 @click.option("--features", help="Names in the order of the model's tensor, for a new model of 32-bit floats: a,b,c.")
 @click.option("--schema", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Or a file with dtypes.")
@@ -283,3 +285,16 @@ def retire(
     with target.client() as client:
         lineup = client.retire(model, version, reason, generation=if_generation)
     target.show(lineup, lambda: f"version {version} is retired; {_lineup_text(lineup)}")
+
+
+@click.command()
+@MODEL
+@click.argument("version", type=int)
+@REASON
+@GENERATION
+@on_target
+def enlist(model: str, version: int, reason: str, if_generation: int | None, target: Target) -> None:
+    """Make a retired version a challenger."""
+    with target.client() as client:
+        lineup = client.enlist(model, version, reason, generation=if_generation)
+    target.show(lineup, lambda: f"version {version} is a challenger; {_lineup_text(lineup)}")

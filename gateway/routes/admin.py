@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 from litestar import delete, post, put
@@ -24,9 +24,8 @@ from gateway.routes import overview
 from gateway.routes.changes import AnyRequest, Because, Change, body_of, changed, expected_generation
 from gateway.routes.parts import Parts, Using, ticket_of
 from gateway.wire.strict_json import decode_json, instant
-from registry.types import Feature, InputSchema, Lineup, Policy, Task, TrainingReport
+from registry.types import Feature, FirstRole, InputSchema, Lineup, Policy, Task, TrainingReport
 
-FirstRole = Literal["champion", "challenger"]
 ROLES: tuple[FirstRole, ...] = get_args(FirstRole)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
@@ -91,7 +90,7 @@ async def upload_version(
     model: FromPath[str],
     request: AnyRequest,
     parts: Using,
-    as_: Annotated[str, QueryParameter(name="as", description="champion or challenger")] = "challenger",
+    as_: Annotated[str, QueryParameter(name="as", description="champion, challenger or retired")] = "challenger",
     score: FromQuery[str | None] = None,
     classes: FromQuery[str | None] = None,
     features: FromQuery[str | None] = None,

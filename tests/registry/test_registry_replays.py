@@ -61,7 +61,9 @@ def test_it_ends_once_and_stays_as_it_ended(registry: Registry) -> None:
     registry.replays.end(asked, "done", {"n_rows": 7})
     registry.replays.end(asked, "failed", {"n_rows": 8})
     ended = registry.replays.one("m", 1)
-    assert (ended.state, ended.report, ended.ended_at) == ("done", {"n_rows": 7}, NOW)
+    assert (ended.state, ended.report, ended.ended_at, ended.ended_generation) == ("done", {"n_rows": 7}, NOW, 0)
+    assert [line.action for line in registry.audit()][-2:] == ["ask_replay", "end_replay"]
+    assert registry.audit()[-1].detail["ended_generation"] == 0  # nobody plays yet
     assert registry.replays.waiting() == []
     assert ask(registry, 1, 5, 20).number == 2
 

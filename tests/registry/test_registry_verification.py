@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from registry import tables
 from registry.recipe import Recipe
+from registry.replay import Span
 from registry.retelling import Told
 from registry.store import Registry
 from registry.types import Feature, InputSchema, Policy, Principal, Signature, TrainingReport
@@ -60,6 +61,10 @@ def file(tmp_path: Path, now: Callable[[], datetime], schema: InputSchema, signa
         claimed = registry.trainings.claim("worker", now=now(), until=now() + timedelta(seconds=60))
         assert claimed is not None
         registry.trainings.fail(claimed, "too few rows")
+        span = Span(now(), now() + timedelta(days=1), now(), {"1": 1}, {"1": 2}, {"1": 3})
+        replay = registry.replays.ask("loans", 2, span, trained_until=now(), reason="to see", by=ANN)
+        registry.replays.end(replay, "done", {"champions": []})
+        registry.replays.ask("loans", 3, span, trained_until=now(), reason="to see", by=ANN)
         registry.record("refuse_version", by=ANN, model="loans", detail={"sentence": "no"})
         assert asked.state == "open"
     return tmp_path / "registry.db"
@@ -107,6 +112,8 @@ def test_a_registry_that_nobody_touched_is_what_its_audit_says(file: Path, now: 
         ("DELETE FROM bar", "bar loans 2 5 is missing"),
         ("INSERT INTO bar SELECT model, 1, generation, at, NULL, NULL, NULL FROM bar", "bar loans 1 5 was never made"),
         ("UPDATE training SET version = 2", "training loans 1 was changed: its version is 2"),
+        ("UPDATE replay SET report = '{}' WHERE number = 1", "replay loans 1 was changed: its report_digest"),
+        ("UPDATE replay SET ended_generation = 0 WHERE number = 1", "replay loans 1 was changed: its ended_generation"),
         ("UPDATE recipe SET recipe = '{}'", "recipe loans was changed: its recipe_digest"),
         ("UPDATE reign SET first_generation = 2 WHERE number = 2", "reign loans 2 was changed: its first_generation"),
         ("UPDATE decision SET at = 'yesterday'", "a row of decision was changed: it cannot be read any more"),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gateway.columns import Array
-from registry.types import Backtest, Replay, TrainingReport
-from retrain.evidence import Pairs, Rule, compare, metrics_of
+from registry.types import Replay
+from retrain.evidence import Pairs, compare, metrics_of
 from retrain.evidence.eprocess import informed_bet
 from retrain.evidence.losses import paired_losses
 from retrain.replay_report import report_of
@@ -69,7 +69,7 @@ def test_a_report_is_what_its_rows_say_counted_by_hand(tmp_path: Path) -> None:
         bet = report["suggested_bet"]
         assert bet["bet"] == pytest.approx(informed_bet(losses.difference, losses.gap), rel=1e-4)
         assert bet["largest_gap"] == pytest.approx(np.quantile(losses.gap, 0.9999), rel=1e-4)
-        assert (bet["n_bets"], bet["champion"], bet["is_used"]) == (480, 1, False)
+        assert (bet["n_bets"], bet["champion"]) == (480, 1)
         assert (report["n_rows"], report["n_scored"], report["n_in_training"]) == (480, 480, 0)
         assert "loses" in match["sentence"]
         assert "480 matured outcomes" in match["sentence"]
@@ -248,31 +248,3 @@ def test_control_a_slightly_other_answer_would_have_been_seen(tmp_path: Path, wi
     other = season(tmp_path / "store", does=stranger, answers=(1.0, 1.0001))
     assert other["sums"] != without["sums"]
     assert [decision.evidence for decision in other["decisions"]] != [d.evidence for d in without["decisions"]]
-
-
-def test_a_suggested_bet_is_no_part_of_any_rule(tmp_path: Path) -> None:
-    """A training's backtest is, as it is frozen with the version; what is replayed later is not."""
-    with staged(tmp_path / "store") as stage:
-        stage.declare(QUICK)
-        stage.champion(logistic(WEAK))
-        lives(stage, range(6), {})
-        ends(stage, 6)
-        won = Backtest(champion=1, n_rows=500, mean_difference=0.1, variance=0.2, largest_gap=0.5, bet=0.5)
-        plain, informed = TrainingReport(n_rows=1), TrainingReport(n_rows=1, backtest=won)
-        numbers = [
-            stage.challenger(logistic(weights), training=training)
-            for weights, training in ((TRUTH, plain), (RIGHT, informed))
-        ]
-        before = [contender_rule(stage, number) for number in numbers]
-        for number in numbers:
-            assert replayed(stage, number, 0, 6, as_of=8)["suggested_bet"]["bet"] > 0
-        assert [contender_rule(stage, number) for number in numbers] == before
-        assert [rule.informed_bet for rule in before] == [None, 0.5]
-
-
-def contender_rule(stage: Stage, version: int) -> Rule:
-    """By which a challenger is judged, as a worker that has just started finds it."""
-    cycle = stage.cycle()
-    cycle.step()
-    contenders = cycle._desks["m"].state.contenders
-    return next(contender.rule for contender in contenders if contender.version == version)

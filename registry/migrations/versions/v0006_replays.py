@@ -18,5 +18,6 @@ def upgrade() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("report", sa.Text),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("ended_generation", sa.Integer),
         sa.ForeignKeyConstraint(["model", "version"], ["version.model", "version.number"], name="replay_version"),
     )

@@ -19,7 +19,7 @@ from registry.types import TrainingReport
 from tests.actors import logistic
 from tests.replays import reported
 from tests.seasons import QUICK, TRUTH, WEAK, lives
-from tests.serving import serving
+from tests.serving import serving, until
 from tests.stage import Stage, at, staged
 
 LEARNED = TrainingReport(n_rows=9, trained_from=at(-30), trained_until=at(0.3))
@@ -124,7 +124,7 @@ def test_from_the_command_line_on_a_store_it_is_asked_for_and_not_waited_for(sta
     assert "replay 2 of 'm' is asked still after 0.1 s" in told
 
 
-def test_on_a_running_server_the_workers_score_and_report_while_the_command_waits(stage: Stage) -> None:
+def test_on_a_running_server_the_workers_score_and_report_while_the_command_waits(stage: Stage, tmp_path: Path) -> None:
     with serving(
         stage.folder, clock__source="caller", shadow__poll_s=0.02, retrain__poll_s=0.02, server__workers=1
     ) as server:
@@ -140,5 +140,25 @@ def test_on_a_running_server_the_workers_score_and_report_while_the_command_wait
         code, said, told = run("replay", "m", "2", "--since", "2024-10-04T00:00:00Z", *again)
         assert code == 0, told
         assert json.loads(said)["report"]["n_rows"] == 120
-        evidence = server.get("/admin/models/m/evidence")
-        assert evidence["challengers"] == []  # it was replayed, and plays no more than before
+        assert server.get("/admin/models/m/lineup")["challengers"] == []  # it was replayed, and plays no more for it
+
+        # a version that is new: kept, replayed, and only then a challenger, with the bet that the replay suggests
+        file = tmp_path / "new.onnx"
+        file.write_bytes(logistic((0.9, 0.9)))
+        code, _, told = run("register", "m", str(file), "--as", "retired", "--url", server.url)
+        assert code == 0, told
+        assert server.get("/admin/models/m/lineup")["generation"] == 1
+        stated = ("--trained-until", "2024-10-01T00:00:00Z", "--json", "--url", server.url)
+        code, said, told = run("replay", "m", "4", "--since", "2024-10-04T00:00:00Z", *stated)
+        assert code == 0, told
+        assert json.loads(said)["report"]["suggested_bet"]["bet"] > 0
+        code, said, told = run("enlist", "m", "4", "--reason", "it did well", "--url", server.url)
+        assert (code, told) == (0, "")
+        assert said == "version 4 is a challenger; champion of m is version 1 (generation 2)\n"
+
+        def informed() -> bool:
+            found = server.get("/admin/models/m/evidence")["challengers"]
+            return [entry["metric"]["bets"] for entry in found] == ["informed"]
+
+        server.post("/admin/clock", {"now": "2024-10-12T00:00:00Z"})
+        until(informed, "the evidence tells of an informed bet")
