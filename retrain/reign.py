@@ -76,7 +76,7 @@ class ReignState:
 
 def contenders_of(
     lineups: Sequence[Lineup], model: Model, reign: Reign, versions: dict[int, Version], bucket_s: int,
-    replays: Sequence[Replay] = (),
+    replays: Sequence[Replay],
 ) -> list[Contender]:  # fmt: skip
     """The challengers of a reign in the order in which they came, and the previous champion.
 

@@ -17,7 +17,7 @@ from gateway.clock import MICROSECONDS
 from gateway.config import Settings
 from gateway.journal import Ledger, PredictionReader, open_ledger, open_reader
 from gateway.records import moment
-from registry.reader import RegistryReader
+from registry.store import Registry
 from registry.types import AuditRow, ClosedBucket, Decision, Lineup, Model, Reign, Version
 from retrain.acting import hashes_of
 from retrain.bucket import AsOf, BucketReader, kept_from
@@ -61,9 +61,7 @@ class Basis(Struct, frozen=True):
     through: int
 
 
-def collected(
-    settings: Settings, registry: RegistryReader, wanted: Wanted, pairs_path: Path, made_at: datetime
-) -> Document:
+def collected(settings: Settings, registry: Registry, wanted: Wanted, pairs_path: Path, made_at: datetime) -> Document:
     """The document of a bundle; its pairs are written to `pairs_path`, unless nothing was judged.
 
     Raises:
@@ -107,7 +105,7 @@ def collected(
     )  # fmt: skip
 
 
-def _decision(registry: RegistryReader, wanted: Wanted) -> Decision:
+def _decision(registry: Registry, wanted: Wanted) -> Decision:
     decisions = registry.decisions(wanted.model)
     found = next((each for each in decisions if each.to_generation == wanted.generation), None)
     if found is None:
@@ -118,7 +116,7 @@ def _decision(registry: RegistryReader, wanted: Wanted) -> Decision:
     return found
 
 
-def _basis(registry: RegistryReader, wanted: Wanted, decision: Decision | None) -> Basis | None:
+def _basis(registry: Registry, wanted: Wanted, decision: Decision | None) -> Basis | None:
     """None where a person decided without evidence."""
     if decision is None:
         return _basis_of_now(registry, wanted)
@@ -130,7 +128,7 @@ def _basis(registry: RegistryReader, wanted: Wanted, decision: Decision | None) 
     return Basis(decision, lineups, reign, key, decision.cursors["bucket"])
 
 
-def _basis_of_now(registry: RegistryReader, wanted: Wanted) -> Basis:
+def _basis_of_now(registry: Registry, wanted: Wanted) -> Basis:
     lineup, reign = registry.lineup(wanted.model), registry.reign(wanted.model)
     closed = registry.closed_buckets(wanted.model, reign.number)
     version = wanted.version
@@ -152,13 +150,15 @@ class _Reading:
     """The journal read again for one basis."""
 
     def __init__(
-        self, registry: RegistryReader, reader: PredictionReader, ledger: Ledger, model: Model,
+        self, registry: Registry, reader: PredictionReader, ledger: Ledger, model: Model,
         versions: dict[int, Version], basis: Basis, bucket_s: int,
     ) -> None:  # fmt: skip
         self._registry, self._reader, self._ledger = registry, reader, ledger
         self._model, self._basis, self._bucket_us = model, basis, bucket_s * MICROSECONDS
         self._champion = versions[basis.reign.champion].signature
-        contenders = contenders_of(basis.lineups, model, basis.reign, versions, bucket_s)
+        contenders = contenders_of(
+            basis.lineups, model, basis.reign, versions, bucket_s, registry.replays.of(model.name)
+        )  # fmt: skip
         contender = next(each for each in contenders if each.key == basis.key)
         frozen = (basis.decision.evidence or {}).get("rule") if basis.decision else None
         rule = contender.rule if frozen is None else msgspec.convert(frozen, Rule)
@@ -255,7 +255,7 @@ def _lineups(lineups: Sequence[Lineup], decision: Decision | None) -> tuple[Line
     return by_generation.get(decision.from_generation), by_generation[decision.to_generation]
 
 
-def _audit(registry: RegistryReader, wanted: Wanted, decision: Decision | None) -> tuple[dict[str, Any], ...]:
+def _audit(registry: Registry, wanted: Wanted, decision: Decision | None) -> tuple[dict[str, Any], ...]:
     """The lines from the decision to the head; without a decision, the head alone."""
     lines = registry.audit()
     start = len(lines) - 1

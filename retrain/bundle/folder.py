@@ -14,7 +14,7 @@ from typing import IO
 from msgspec import Struct
 
 from gateway.config import Settings
-from registry.reader import RegistryReader
+from registry.store import Registry
 from retrain.bundle.collect import Wanted, collected
 from retrain.bundle.document import encoded
 from retrain.bundle.report import report_of
@@ -32,7 +32,7 @@ class Bundled(Struct, frozen=True):
     found: Verified
 
 
-def bundled(settings: Settings, registry: RegistryReader, wanted: Wanted, folder: Path, made_at: datetime) -> Bundled:
+def bundled(settings: Settings, registry: Registry, wanted: Wanted, folder: Path, made_at: datetime) -> Bundled:
     """Write the bundle, and verify what was written.
 
     Raises:

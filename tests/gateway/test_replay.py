@@ -6,15 +6,18 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.chunk import STATUSES, unpack_outputs
+from gateway.chunk import STATUSES, encode, unpack_outputs
 from gateway.errors import Conflict, JournalDamaged
-from gateway.journal import open_ledger
+from gateway.journal import open_ledger, open_reader
+from gateway.journal.sqlite import opened
+from gateway.journal.survey import survey
 from gateway.records import MirrorCount
 from gateway.shadow import Mirror
 from registry.onnx_model import OnnxModel
@@ -267,3 +270,27 @@ def test_where_a_writer_cannot_be_read_nothing_is_replayed(stage: Stage) -> None
     number = stage.version(logistic(TRUTH))
     with staged(stage.folder) as again, pytest.raises(JournalDamaged, match="nothing is replayed while"):
         asked(again, number, 0, 10)
+
+
+def test_rows_whose_inputs_were_erased_are_skipped_and_the_others_scored(stage: Stage) -> None:
+    chunk = stage.reader.chunk(1, 4)
+    with closing(opened(stage.folder / "predictions" / "1.1.db")) as db:
+        erased = encode(replace(chunk, inputs=None, erased=True))
+        db.execute("UPDATE chunk SET body = ? WHERE seq = 4", (erased,))
+    with closing(open_reader(stage.folder)) as reader:
+        assert reader.chunk(1, 4).erased
+    replay = asked(stage, stage.version(logistic(TRUTH)), 3, 5)
+    with closing(open_reader(stage.folder)) as stage.reader:
+        stage.mirrored()
+        assert said(stage, replay) == {4: ["expired"] * 6, 5: ["scored"] * 6}
+
+
+def test_a_replayed_chunk_that_is_damaged_is_told_by_the_survey(stage: Stage) -> None:
+    asked(stage, stage.version(logistic(TRUTH)), 3, 5)
+    stage.mirrored()
+    assert survey(stage.folder).faults == []
+    stage.ledger._db.execute("UPDATE replayed_chunk SET body = substr(body, 1, 30) WHERE seq = 4")
+    (fault,) = survey(stage.folder).faults
+    assert fault == (
+        "journal.db: replay 1 of 'm' on chunk 4 of writer 1: a chunk of 30 bytes does not match its checksum"
+    )

@@ -64,14 +64,14 @@ def test_the_first_comers_have_the_slots_and_keep_them_when_they_leave() -> None
         Lineup("m", 5, 1, (3, 4)),
         Lineup("m", 6, 1, (3, 4, 5)),
     ]
-    found = contenders_of(lineups, MODEL, reign(2), versions(10), DAY)
+    found = contenders_of(lineups, MODEL, reign(2), versions(10), DAY, [])
     assert [(c.version, c.has_slot) for c in found] == [(5, True), (3, True), (4, False)]
     assert [set(c.generations) for c in found] == [{2, 3, 6}, {3, 4, 5, 6}, {5, 6}]
 
 
 def test_without_a_number_of_slots_each_that_comes_has_a_smaller_share_and_together_they_have_one() -> None:
     lineups = [Lineup("m", place + 2, 1, (place + 2,)) for place in range(120)]
-    found = contenders_of(lineups, MODEL, reign(2, n_slots=0), versions(130), DAY)
+    found = contenders_of(lineups, MODEL, reign(2, n_slots=0), versions(130), DAY, [])
     shares = [1 / each.rule.n_slots for each in found if each.has_slot]
     assert shares[:3] == [1 / 2, 1 / 6, 1 / 12]
     assert len(shares) == 99
@@ -82,7 +82,7 @@ def test_without_a_number_of_slots_each_that_comes_has_a_smaller_share_and_toget
 def test_the_previous_champion_is_held_against_the_new_one_by_a_rule_of_its_own() -> None:
     """Enlisted again after it was retired, it is a challenger like any other, and its sums stand elsewhere."""
     lineups = [Lineup("m", 1, 1, (2,)), Lineup("m", 2, 2, (), 1), Lineup("m", 3, 2), Lineup("m", 4, 2, (1,))]
-    challenger, previous = contenders_of(lineups, MODEL, reign(2), versions(3), DAY)
+    challenger, previous = contenders_of(lineups, MODEL, reign(2), versions(3), DAY, [])
     assert (challenger.version, challenger.key, set(challenger.generations)) == (1, 1, {4})
     assert (previous.version, previous.key, set(previous.generations)) == (1, PREVIOUS, {2})
     assert previous.rule.log_e_threshold < challenger.rule.log_e_threshold
@@ -143,7 +143,7 @@ def test_rows_of_an_earlier_reign_are_not_of_this_one(stage: Stage) -> None:
     number = stage.challenger(logistic(TRUTH))
     stage.registry.promote("m", number, reason="by hand", by=ME)
     stage.predict(0.6, rows)
-    contender, *_ = contenders_of(stage.registry.lineups("m"), MODEL, reign(1), versions(number + 1), DAY)
+    contender, *_ = contenders_of(stage.registry.lineups("m"), MODEL, reign(1), versions(number + 1), DAY, [])
     cohorts = OpenCohorts("m", stage.registry.reign("m").first_generation, [], None)
     cohorts.read(stage.reader, stage.reader.writers())
     assert sum(head.n_rows for head in cohorts.buckets[FIRST]) == 10

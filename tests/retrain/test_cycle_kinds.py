@@ -134,7 +134,7 @@ def test_what_is_kept_of_a_bucket_is_what_its_chunks_give_again_at_its_cursors(s
     stage.close_all()
     reign = stage.registry.reign("m")
     versions = {version.number: version for version in stage.registry.versions("m")}
-    contenders = contenders_of(stage.registry.lineups("m"), stage.registry.model("m"), reign, versions, DAY)
+    contenders = contenders_of(stage.registry.lineups("m"), stage.registry.model("m"), reign, versions, DAY, [])
     for bucket in stage.registry.closed_buckets("m", 1):
         upto = {int(writer): seq for writer, seq in bucket.prediction_cursor.items()}
         outcomes = {int(writer): seq for writer, seq in bucket.outcome_cursor.items()}

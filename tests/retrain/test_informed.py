@@ -130,7 +130,9 @@ def test_control_who_is_replayed_while_it_plays_is_judged_as_if_nobody_had_asked
     assert told[0] == told[1]
 
 
-def test_a_trainings_backtest_stands_where_no_replay_had_ended(tmp_path: Path) -> None:
+def test_a_trainings_backtest_stands_where_no_replay_had_ended_and_a_bundle_of_now_has_the_same_bets(
+    tmp_path: Path,
+) -> None:
     won = Backtest(champion=1, n_rows=500, mean_difference=0.1, variance=0.2, largest_gap=0.5, bet=0.5)
     with staged(tmp_path / "store") as stage:
         stage.declare(QUICK)
@@ -150,3 +152,11 @@ def test_a_trainings_backtest_stands_where_no_replay_had_ended(tmp_path: Path) -
         assert report is not None
         suggested = report["suggested_bet"]["bet"]
         assert bets == {playing: 0.5, waiting: 0.5 if suggested is None else suggested}
+        lives(stage, range(12, 16), {playing: TRUTH, waiting: RIGHT})
+        ends(stage, 16)
+        stage.close_all()
+        for version in (playing, waiting):
+            made = bundled(stage.settings, stage.registry, Wanted("m", None, version), tmp_path / str(version), at(18))
+            assert made.found.faults == []
+            assert made.found.again is not None
+            assert made.found.again["log_e"] == stage.entry(version)["log_e"] != 0.0

@@ -265,7 +265,7 @@ def _closed_buckets_are_those_of_the_journal(stage: Stage, model: Model, challen
     numbers = [bucket.bucket for bucket in buckets]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
     versions = {version.number: version for version in stage.registry.versions("m")}
-    contenders = contenders_of(stage.registry.lineups("m"), model, reign, versions, HOUR_S)
+    contenders = contenders_of(stage.registry.lineups("m"), model, reign, versions, HOUR_S, [])
     heads = [head for head, _ in stage.chunks()]
     n_rows = 0
     for bucket in buckets:
