@@ -65,18 +65,16 @@ def test_of_several_the_last_counts_that_had_ended_by_then_in_whatever_order_the
     assert bet_of(suggesting(1, 0.4), suggesting(2, 0.3, version=2)) == 0.4
 
 
-def story(stage: Stage, *, before: bool, after: bool, training: TrainingReport | None = None) -> int:
-    """Ten days of the champion alone, then a challenger for five weeks; it is replayed before it joins, or after."""
+def story(stage: Stage) -> int:
+    """Ten days of the champion alone, then a challenger for five weeks; it is replayed before it joins, and after."""
     stage.declare(QUICK)
     stage.champion(logistic(LEFT))
     lives(stage, range(10), {})
     stage.clock(12)
-    number = stage.version(logistic(TRUTH), training=training)
-    if before:
-        replayed(stage, number)
+    number = stage.version(logistic(TRUTH))
+    replayed(stage, number)
     stage.registry.enlist("m", number, reason="try it", by=ME)
-    if after:
-        replayed(stage, number)
+    replayed(stage, number)
     lives(stage, range(12, N_DAYS), {number: TRUTH})
     ends(stage, N_DAYS)
     stage.close_all()
@@ -96,7 +94,7 @@ def replayed(stage: Stage, version: int) -> float:
 
 def test_who_joins_after_its_replay_is_judged_with_its_bet_and_all_of_it_can_be_made_again(tmp_path: Path) -> None:
     with staged(tmp_path / "store") as stage:
-        number = story(stage, before=True, after=True)
+        number = story(stage)
         first, second = stage.registry.replays.of("m")
         assert (first.ended_generation, second.ended_generation) == (1, 2)
         assert first.report is not None
@@ -115,19 +113,6 @@ def test_who_joins_after_its_replay_is_judged_with_its_bet_and_all_of_it_can_be_
         )
         assert made.found.faults == []
         assert stage.registry.verified().faults == []
-
-
-def test_control_who_is_replayed_while_it_plays_is_judged_as_if_nobody_had_asked(tmp_path: Path) -> None:
-    told = []
-    for name, after in (("without", False), ("with", True)):
-        with staged(tmp_path / name) as stage:
-            story(stage, before=False, after=after)
-            decision = stage.registry.decisions("m")[-1]
-            assert decision.kind == "promote"
-            assert decision.evidence is not None
-            assert decision.evidence["rule"]["informed_bet"] is None
-            told.append((decision, [bucket.sums for bucket in stage.registry.closed_buckets("m", 1)]))
-    assert told[0] == told[1]
 
 
 def test_a_trainings_backtest_stands_where_no_replay_had_ended_and_a_bundle_of_now_has_the_same_bets(

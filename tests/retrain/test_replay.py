@@ -241,6 +241,7 @@ def test_sums_verdicts_ln_e_decisions_and_drift_are_the_same_bit_for_bit_with_a_
 ) -> None:
     assert any(bucket for bucket in without["sums"])
     assert [decision.kind for decision in without["decisions"]][-1] == "promote"
+    assert without["decisions"][-1].evidence["rule"]["informed_bet"] is None  # it was replayed while it played
     assert season(tmp_path / "store", does=replays) == without
 
 
