@@ -137,6 +137,7 @@ class _Match:
             self._version.signature,
             self._policy,
             self._rule,
+            learned_until_us=None,  # what it may have learned from was not given to it
         )
 
     def _pair(self, said: Answered, n_given: int) -> None:
