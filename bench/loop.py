@@ -124,8 +124,8 @@ def streamed(file: Path, options: str, store: Path) -> dict[str, Any]:
         *("--retrain", "--data-dir", str(store), "--exit", "--json"),
     ]
     ran = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    text = ran.stdout.decode()
-    summary: dict[str, Any] = msgspec.json.decode(text[text.index("\n{") :] if not text.startswith("{") else text)
+    text = "\n" + ran.stdout.decode()  # where it serves is said first, in a line of its own
+    summary: dict[str, Any] = msgspec.json.decode(text[text.rindex("\n{\n") :])
     return summary
 
 
