@@ -75,21 +75,25 @@ def ratio(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Ratio:
     return Ratio(float(np.median(values)), float(low), float(high))
 
 
-@contextmanager
-def served(folder: Path, challenger: bytes | None, core: int) -> Iterator[tuple[int, int]]:
-    """(pid, port) of a server with a champion, and with a challenger if one is given, on one core."""
+def cast(folder: Path, challenger: bytes | None) -> None:
+    """A store with a champion, and with a challenger if one is given."""
     with staged(folder, source="server") as stage:
         stage.declare()
         stage.champion(logistic(WEAK))
         if challenger is not None:
             stage.challenger(challenger)
+
+
+@contextmanager
+def served(folder: Path, cores: set[int]) -> Iterator[tuple[int, int]]:
+    """(pid, port) of a server of this store, on these cores."""
     port = free_port()
     program = (sys.executable, "-c", "from gateway.cli import main; main(prog_name='understudy')")
     environment = os.environ | {"UNDERSTUDY__SHADOW__TIMEOUT_S": "1", "UNDERSTUDY__SHADOW__BATCH_ROWS": "64"}
     with folder.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             (*program, "serve", "--data-dir", str(folder), "--port", str(port)), stdout=log, stderr=log,
-            env=environment, preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # no thread holds a lock here
+            env=environment, preexec_fn=lambda: os.sched_setaffinity(0, cores),  # no thread holds a lock here
         )  # fmt: skip
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
@@ -121,8 +125,10 @@ def isolated(mode: str, *, n_pairs: int, seconds: float, rate_per_s: float, fold
     n_requests = n_errors = 0
     p50, p99 = [], []
     with ExitStack() as opened:
-        alone = opened.enter_context(served(folder / "alone", None, cores[0]))
-        beside = opened.enter_context(served(folder / "beside", hostile(MODES[mode]), cores[0]))
+        cast(folder / "alone", None)
+        cast(folder / "beside", hostile(MODES[mode]))
+        alone = opened.enter_context(served(folder / "alone", {cores[0]}))
+        beside = opened.enter_context(served(folder / "beside", {cores[0]}))
         for number in range(n_pairs):
             found = {}
             for pid, port in (alone, beside) if number % 2 == 0 else (beside, alone):

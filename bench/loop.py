@@ -64,7 +64,7 @@ SETS = (
     Set("bank_marketing", "--target subscribed --rows-per-day 300 --start 2008-05-01 --drop year_month "
         "--outcome-delay 1d"),
     Set("sba_loans", "--target charged_off --time approval_date --outcome-time chargeoff_date --shorten-delays 60 "
-        "--outcome-delay 120d"),
+        "--outcome-delay 120d --champion-rows 40%"),
     Set("elec2", "--target price_up --rows-per-day 48 --start 1996-05-07 --outcome-delay 30min"),
     Set("bike_demand", "--target rentals --time time"),
     Set("online_retail_orders", "--target reordered_30d --time order_time --outcome-time outcome_time "

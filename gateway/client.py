@@ -36,8 +36,6 @@ class Client(HttpCalls):
 
         return cls("http://store", transport=InProcess(settings))
 
-    # --- data plane
-
     def predict(self, model: str, inputs: Rows, **facts: Any) -> dict[str, Any]:
         """The champion's answer. `facts`: association_id, predicted_at, decision, propensity; each as on the wire."""
         return self._json("POST", path_of("models", model, "predict"), {"inputs": inputs, **facts})
@@ -59,8 +57,6 @@ class Client(HttpCalls):
         found = self._json("GET", path_of("models", model, "predictions"), params={"association_id": association_id})
         rows: list[dict[str, Any]] = found["predictions"]
         return rows
-
-    # --- control plane
 
     def models(self) -> list[dict[str, Any]]:
         """Every model with its lineup, versions and mirror."""
@@ -194,8 +190,7 @@ class Client(HttpCalls):
 
     def recipe(self, model: str) -> dict[str, Any] | None:
         """How the model is trained; None where only people bring versions."""
-        recipe: dict[str, Any] | None = self._json("GET", path_of("admin", "models", model, "recipe"))["recipe"]
-        return recipe
+        return self._json("GET", path_of("admin", "models", model, "recipe"))["recipe"]  # type: ignore[no-any-return]
 
     def set_recipe(self, model: str, recipe: Mapping[str, Any]) -> None:
         """Train the model so from now on."""

@@ -109,8 +109,6 @@ class Ledger:
                 "another one"
             )
 
-    # --- outcomes
-
     def append_outcomes(self, writer: int, seq: int, records: Sequence[OutcomeRecord]) -> list[str]:
         """Store these outcomes in one transaction.
 

@@ -81,7 +81,7 @@ def another() -> bytes:
 @pytest.mark.parametrize(
     ("query", "status", "expected"),
     [
-        ({"as": "king"}, 422, "as: expected champion or challenger, got 'king'"),
+        ({"as": "king"}, 422, "as: expected champion or challenger or retired, got 'king'"),
         ({"score": "nothing:1"}, 422, "the score 'nothing:1' is none of the outputs"),
         ({"score": "probabilities:99999999999999999999"}, 422, "does not exist"),
         ({"classes": "--5,1"}, 422, "must have the same score and classes"),
