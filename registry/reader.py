@@ -37,7 +37,6 @@ class RegistryReader:
         self._database = database
         self._artifacts = artifacts
         self.drift = DriftShelf(database)
-        self._stamped: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Closes the database."""
@@ -56,19 +55,12 @@ class RegistryReader:
 
         It can wait for a commit under way (the disk's time), so an event loop calls it in a thread.
         """
-        written = self._database.written()
         with self._database.read() as connection:
             stamp: int = connection.execute(select(tables.state.c.change_stamp)).scalar_one()
-        self._stamped = written
-        return stamp
-
-    def may_have_changed(self) -> bool:
-        """False where the change stamp certainly is what it was when last read: some microseconds, and never a wait."""
-        written = self._database.written()
-        return written is None or written != self._stamped
+            return stamp
 
     def written(self) -> tuple[int, int] | None:
-        """What moves with every write of anybody, for some microseconds; None while that cannot be relied on."""
+        """What moves with every write of anybody, for some microseconds and never a wait; None: do not rely on it."""
         return self._database.written()
 
     def damage(self) -> list[str]:

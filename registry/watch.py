@@ -17,10 +17,13 @@ class Watch:
         self._registry = registry
         self._seen: int | None = None
         self._taken: int | None = None
+        self._written: tuple[int, int] | None = None
+        """What the file was when it was looked into last: of this follower, as others may follow the same registry."""
 
     def may_have_changed(self) -> bool:
         """False where nothing has changed for certain; never waits."""
-        return self._taken is None or self._registry.may_have_changed()
+        written = self._registry.written()
+        return self._taken is None or written is None or written != self._written
 
     def changed(self) -> bool:
         """Whether there is something to take over; may wait for a commit under way. Raises StoreUnreachable."""
@@ -35,6 +38,7 @@ class Watch:
     def begin(self) -> None:
         """Begin to take over what is there, changed or not. A change from here on is seen by the next look."""
         self._taken = None
+        self._written = self._registry.written()
         self._seen = self._registry.change_stamp()
 
     def taken_over(self) -> None:
