@@ -50,6 +50,7 @@ class Corrections:
         self._bucket_us = bucket_us
         self._cursor: Cursor = {}
         self._rows: dict[Address, _Row] = {}
+        self._last: ChunkHead | None = None
 
     def read(self, first_bucket: int) -> None:
         """Take in what was received since; `first_bucket` is the first one that may be closed in this reign."""
@@ -89,12 +90,21 @@ class Corrections:
 
     def _take(self, record: OutcomeRecord) -> None:
         for address in self._join.rows_named(record, self._policy.association):
-            heads = self._reader.heads(address.writer, address.seq - 1, 1)
-            if not heads or heads[0].seq != address.seq or not self._is_late(heads[0], record):
+            head = self._head(address)
+            if head is None or not self._is_late(head, record):
                 continue
             chunk = self._reader.chunk(address.writer, address.seq)
             history = self._join.history(address.writer, address.seq, chunk, self._policy.association)
-            self._rows[address] = _Row(heads[0], history.get(address.row, []))
+            self._rows[address] = _Row(head, history.get(address.row, []))
+
+    def _head(self, address: Address) -> ChunkHead | None:
+        """Of the chunk of a row; the last one is kept, as the outcomes of a chunk often come together."""
+        if self._last is None or (self._last.writer, self._last.seq) != (address.writer, address.seq):
+            found = self._reader.heads(address.writer, address.seq - 1, 1)
+            if not found or found[0].seq != address.seq:
+                return None
+            self._last = found[0]
+        return self._last
 
     def _is_late(self, head: ChunkHead, record: OutcomeRecord) -> bool:
         mine = head.model == self._model and head.purpose == "live" and head.generation >= self._first_generation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.streams import loans, predictions_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+LONGEST_S = 300.0
 BIN = Path(sys.executable).parent
 
 
@@ -43,6 +45,23 @@ def test_the_tests_that_hold_the_promises_exist() -> None:
         assert f"def {test}(" in (ROOT / file).read_text(), f"{file} has no {test}"
 
 
+def ran(script: str, folder: Path) -> tuple[str, str]:
+    """What a shell printed, in an empty folder; nothing of it goes on when it takes too long."""
+    command = ["/bin/bash", "-euo", "pipefail", "-c", script]
+    environment = {"PATH": f"{BIN}:{os.defpath}", "HOME": str(folder)}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as shell:  # fmt: skip
+        try:
+            told = shell.communicate(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)  # workers end with the server, which is in the group
+            pytest.fail(f"it went on for {LONGEST_S} s: {shell.communicate()}")
+    assert shell.returncode == 0, told
+    return told
+
+
 def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     """A first day with the product, as README tells it, in an empty folder."""
     make_models, compare, _ = blocks("python")  # the third is a function for a recipe
@@ -50,10 +69,9 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     port = str(free_port())
     story = "\n".join(
         [
-            "set -euo pipefail",
+            "trap 'kill $(jobs -p) && wait' EXIT",  # whatever happens, the server is stopped
             "python make_models.py",
             first_day.replace("8080", port),
-            # whatever happens from here on, the server is stopped
             decisions.replace("8080", port),
             "understudy status credit --url http://127.0.0.1:" + port,
             formats.replace("8080", port),
@@ -63,28 +81,17 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
         ]
     )
     (tmp_path / "make_models.py").write_text(make_models)
-    script = f"trap 'kill $(jobs -p) && wait' EXIT\n{story}"
-    environment = {"PATH": f"{BIN}:{os.defpath}", "HOME": str(tmp_path)}
-    ran = subprocess.run(
-        ["/bin/bash", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert '"prediction_id"' in ran.stdout
-    assert '"accepted":1' in ran.stdout
-    assert "1 eligible = 1 scored + 0 failed + 0 skipped" in ran.stdout
-    assert "champion of credit is version 2 (generation 3)" in ran.stdout
-    assert "champion of credit is version 1 (generation 4)" in ran.stdout
-    assert '"accepted":2' in ran.stdout
-    assert '"promotion":"one"' in ran.stdout
-    assert "3 rows, 3 of them with an outcome" in ran.stdout
-    assert "replay, not evidence: version 2 was given " in ran.stdout
-    assert 'understudy_requests_total{code="200",model="credit",version="1"}' in ran.stdout
+    out, _ = ran(story, tmp_path)
+    assert '"prediction_id"' in out
+    assert '"accepted":1' in out
+    assert "1 eligible = 1 scored + 0 failed + 0 skipped" in out
+    assert "champion of credit is version 2 (generation 3)" in out
+    assert "champion of credit is version 1 (generation 4)" in out
+    assert '"accepted":2' in out
+    assert '"promotion":"one"' in out
+    assert "3 rows, 3 of them with an outcome" in out
+    assert "replay, not evidence: version 2 was given " in out
+    assert 'understudy_requests_total{code="200",model="credit",version="1"}' in out
 
     said = subprocess.run([sys.executable, "-c", compare], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "loses" in said
@@ -94,16 +101,11 @@ def test_the_block_on_your_own_data_runs_and_its_second_half_changes_nothing(tmp
     (story,) = blocks("sh")
     file = loans(tmp_path / "loans.csv")
     assert f"`{file.read_text().splitlines()[0]}`" in README
-    environment = {"PATH": f"{BIN}:{os.defpath}", "HOME": str(tmp_path)}
-    ran = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", story], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "country is left out: it is always 'PT'" in ran.stderr
-    assert "requests   900 in " in ran.stdout
-    assert "on 900 matured outcomes" in ran.stdout
-    assert "requests   none were left to send: 900 had been" in ran.stdout
+    out, errors = ran(story, tmp_path)
+    assert "country is left out: it is always 'PT'" in errors
+    assert "requests   900 in " in out
+    assert "on 900 matured outcomes" in out
+    assert "requests   none were left to send: 900 had been" in out
     sent = predictions_of(tmp_path / "understudy-data")
     assert (len(sent), set(sent.values())) == (900, {1})
 
