@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest -n 2 -m "not slow" $(TEST_ARGS)
+	$(BIN)/pytest -n 3 -m "not slow" $(TEST_ARGS)
 
 chaos: $(READY)  ## the faults, many times over; writes their counts into README
 	$(BIN)/pytest -m slow --chaos-results bench/results $(TEST_ARGS)

@@ -122,6 +122,7 @@ def test_joining_outcomes_as_they_arrive_promotes_what_is_equal() -> None:
     assert on_arrival.measured == 100
 
 
+@pytest.mark.slow
 def test_a_reign_is_the_same_however_it_is_delivered() -> None:
     assert all(line.holds for line in replays.replayed(QUICK))
 

@@ -188,9 +188,10 @@ def test_a_replay_waits_while_anything_live_does(stage: Stage) -> None:
 def test_control_one_more_live_challenger_would_have_had_its_turns(stage: Stage) -> None:
     """The same two versions, both live: the first is given batches before the other one is through."""
     live, other = stage.challenger(logistic(LEFT)), stage.challenger(logistic(RIGHT))
-    for day in range(10, 20):
-        stage.predict(day + 0.5, rows_of(day)[0][:6])
-    with stage.mirror(batch_rows=6) as mirror:
+    with stage.mirror(batch_rows=2) as mirror:
+        finish(mirror)  # by now there are processes of both
+        for day in range(10, 20):
+            stage.predict(day + 0.5, rows_of(day)[0][:6])
         beside, given = first_come(
             stage, mirror, lambda: kept_account(stage, other).eligible, lambda: kept_account(stage, live).eligible
         )

@@ -69,7 +69,7 @@ def test_five_crashes_within_a_minute_end_it_with_1_and_leave_nobody_behind(tmp_
 
 def test_sigterm_answers_what_was_taken_and_ends_with_0_although_a_challenger_never_ends(tmp_path: Path) -> None:
     store = store_with(tmp_path, hostile("is slow", n_slow=60), hostile("loops"))  # some 400 ms; for ever
-    with serving(store) as serve:
+    with serving(store, server__max_wait_s=60.0) as serve:
         serve.ready()
         serve.post("/models/m/predict", {"inputs": {"a": 1.0, "b": 99.0}})
         until(serve.worker("shadow").children, "the challenger's process")

@@ -331,8 +331,8 @@ def test_truncated_and_flipped_bytes_are_refused_or_harmless(trained: Mapping[st
     """Whatever is done to a file, this process lives, and the answer is an admission or one sentence."""
     whole = trained["forest"]
     generator = np.random.default_rng(3)
-    broken = [whole[: int(generator.integers(1, len(whole)))] for _ in range(8)]
-    for _ in range(16):
+    broken = [whole[: int(generator.integers(1, len(whole)))] for _ in range(4)]
+    for _ in range(10):
         flipped = bytearray(whole)
         for place in generator.integers(0, len(whole), 3):
             flipped[place] ^= 1 << int(generator.integers(0, 8))
@@ -343,5 +343,5 @@ def test_truncated_and_flipped_bytes_are_refused_or_harmless(trained: Mapping[st
             admit(file, SCHEMA, "binary", limits=HASTY)
         except ArtifactRefused as refused:
             sentences.append(str(refused))
-    assert len(sentences) >= 8
+    assert len(sentences) >= 5
     assert not [sentence for sentence in sentences if re.search(r"/\w+/\w+", sentence)]

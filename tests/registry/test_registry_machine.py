@@ -421,5 +421,5 @@ class RegistryMachine(RuleBasedStateMachine):
             assert all(earlier <= later for earlier, later in pairwise(since))
 
 
-RegistryMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+RegistryMachine.TestCase.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
 TestRegistry = RegistryMachine.TestCase

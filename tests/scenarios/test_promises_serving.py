@@ -52,7 +52,7 @@ def test_promise_1_the_caller_gets_the_champions_answer_whatever_a_challenger_do
         rows = rows_of(0, n)[0]
         rows[list(poison), 1] = POISON
         expected = probability(rows, WEAK)
-        settings: dict[str, Any] = {"shadow__timeout_s": 1.5, "shadow__batch_rows": 1}
+        settings: dict[str, Any] = {"shadow__timeout_s": 3.0, "shadow__batch_rows": 1}
         with serving(stage.folder, **settings) as serve:
             serve.ready()
             took: list[float] = []
@@ -98,7 +98,7 @@ def test_promise_3_no_mirror_is_lost_silently(tmp_path: Path) -> None:
         first, second = stage.version(logistic(LEFT)), stage.version(hostile("raises"))
         with serving(stage.folder, shadow__batch_rows=16) as serve, under_load(serve.url) as load:
             load.goes_on()
-            for _ in range(3):
+            for _ in range(2):
                 for change, version in [("enlist", first), ("enlist", second), ("promote", first), ("rollback", None)]:
                     if change == "rollback":
                         stage.registry.rollback("m", reason="and back", by=ME)

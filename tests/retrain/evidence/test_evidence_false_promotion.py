@@ -36,7 +36,7 @@ def promoted(sums: list[BucketSums]) -> tuple[bool, bool]:
     return any(look.promote for look in looks), any(look.log_e >= look.log_e_threshold for look in looks)
 
 
-@pytest.mark.parametrize("autocorrelation", [0.0, 0.4])
+@pytest.mark.parametrize("autocorrelation", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
 def test_days_that_share_shocks_promote_no_equal_challenger(autocorrelation: float) -> None:
     """The control, the exact condition alone, must promote several times too often on the same streams."""
     rng = np.random.default_rng(40)
