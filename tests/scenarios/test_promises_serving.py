@@ -43,7 +43,7 @@ BEHAVIOUR: dict[Quirk, str] = {
 
 def test_promise_1_the_caller_gets_the_champions_answer_whatever_a_challenger_does(tmp_path: Path) -> None:
     """Five challengers that misbehave on poison, and two that do not; all of them are shot. No request notices."""
-    n, poison = 30, {5, 12, 25}
+    n, poison = 30, {5, 25}
     with staged(tmp_path / "store", source="server") as stage:
         stage.declare()
         stage.champion(logistic(WEAK))
@@ -52,7 +52,7 @@ def test_promise_1_the_caller_gets_the_champions_answer_whatever_a_challenger_do
         rows = rows_of(0, n)[0]
         rows[list(poison), 1] = POISON
         expected = probability(rows, WEAK)
-        settings: dict[str, Any] = {"shadow__timeout_s": 3.0, "shadow__batch_rows": 1}
+        settings: dict[str, Any] = {"shadow__timeout_s": 6.0, "shadow__batch_rows": 1}
         with serving(stage.folder, **settings) as serve:
             serve.ready()
             took: list[float] = []
@@ -72,7 +72,7 @@ def test_promise_1_the_caller_gets_the_champions_answer_whatever_a_challenger_do
         for version, reason in bad.items():
             account = counted(stage, version)
             assert account == kept_account(stage, version)
-            _failed_by_their_own_doing(account, n, reason, n_guilty=3)
+            _failed_by_their_own_doing(account, n, reason, n_guilty=len(poison))
         for version in (slow, well):
             _failed_by_their_own_doing(counted(stage, version), n, "crashed", n_guilty=0)
 
