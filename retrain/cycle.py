@@ -215,11 +215,12 @@ def run_retrain(settings: Settings, stop: threading.Event) -> None:
         try:
             ledger.settle(BUCKET_SETTING, settings.cohorts.bucket_s)
             while not stop.is_set():
-                if not _tried(cycle.step, "the cycle waits"):
-                    _tried(drift.look, "drift waits")
-                    _tried(training.step, "training waits")
-                    if _tried(replays.step, "replays wait"):
-                        continue
+                if _tried(cycle.step, "the cycle waits"):
+                    training.look_again()
+                    continue
+                _tried(drift.look, "drift waits")
+                _tried(training.step, "training waits")
+                if not _tried(replays.step, "replays wait"):
                     stop.wait(settings.retrain.poll_s)
         finally:
             training.close()

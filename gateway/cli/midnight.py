@@ -118,7 +118,7 @@ class Clock:
                 seen, deadline_s = shown, time.monotonic() + self._timeout_s
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"{complaint} within {self._timeout_s:g} s")
-            if self._stop.wait(0.01):
+            if self._stop.wait(0.02):
                 raise Stopped
 
     def _caught_up(self) -> object:

@@ -8,6 +8,7 @@ the same trainings again.
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,11 +24,14 @@ from registry.recipe import Recipe
 from registry.store import Registry
 from registry.trainings import Training
 from registry.types import Lineup, Model, Principal
+from registry.watch import Watch
 from retrain.drift.watch import DriftWatch
 from retrain.training.brakes import Alarm, Facts, Outlook, outlook
 from retrain.training.runner import Runner, standings_of
 
 HEADS_AT_ONCE = 10_000
+LOOK_S = 1.0
+"""How often every model is judged where nobody said that anything is new: that costs some milliseconds each."""
 _log = structlog.get_logger("retrain")
 
 
@@ -40,16 +44,21 @@ class TrainingWatch:
         self._rows: dict[str, RowCount] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._problems: dict[str, str] = {}
-        self._written: tuple[int, int] | None = None
+        self._watch = Watch(registry)
+        self._look_again_s = 0.0
         self.runner = Runner(registry, settings)
 
     def step(self) -> bool:
         """Ask for what is due, and look after what is under way; whether anything is."""
-        written = self._registry.written()
-        if written is None or written != self._written:
+        if self._watch.changed() or time.monotonic() >= self._look_again_s:
             self._look_at_all()
-            self._written = written
+            self._watch.taken_over()
+            self._look_again_s = time.monotonic() + LOOK_S
         return self.runner.step()
+
+    def look_again(self) -> None:
+        """A cohort was closed: what follows from it is found by the next step, and not within `LOOK_S` only."""
+        self._look_again_s = 0.0
 
     def _look_at_all(self) -> None:
         """Judge every model; what fails of one is said, and holds up no other."""

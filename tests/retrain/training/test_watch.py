@@ -52,6 +52,7 @@ def closing(stage: Stage, watch: TrainingWatch) -> Callable[[int], None]:
 
     def each_day(_day: int) -> None:
         stage.close_all(cycle)
+        watch.look_again()
         settle(stage, watch)
         stage.close_all(cycle)
 
