@@ -80,6 +80,10 @@ class DriftWatch:
                     _log.warning("drift waits", model=model.name, reason=str(error), kind=type(error).__name__)
                 self._problems[model.name] = str(error)
 
+    def has_counted(self, model: str, until_us: int) -> bool:
+        """Whether no day of a model that had ended by then is still to be counted; True where that goes on failing."""
+        return model in self._problems or model not in self._models or self._models[model].has_counted(until_us)
+
 
 class ModelDrift:
     """What is known of one model's days; made anew from what is stored when a worker starts."""
@@ -126,6 +130,11 @@ class ModelDrift:
             document["as_of"] = moment(now_us).isoformat()
             self._registry.drift.save_document(self.model.name, document, moment(now_us))
             self._shown = True
+
+    def has_counted(self, until_us: int) -> bool:
+        """Whether no day that had ended by then is still to be counted: its end has to be promised by every writer."""
+        first = until_us // (self._bucket_s * MICROSECONDS)
+        return not any(self._through < bucket < first for bucket in self._stretches)
 
     def _restored(self, version: int) -> Series:
         shelf, name = self._registry.drift, self.model.name

@@ -2,7 +2,7 @@
 
     evidence as of a cohort ▶ drift as of the same ▶ facts ▶ brakes ▶ ask, once a trigger ▶ outlook
 
-What is asked for depends on what was closed, and not on when somebody looked: under the caller's clock a file gives
+What is asked for depends on what was closed, and not on when somebody looked: under the caller's clock a journal gives
 the same trainings again.
 """
 
@@ -51,9 +51,9 @@ class TrainingWatch:
     def step(self) -> bool:
         """Ask for what is due, and look after what is under way; whether anything is."""
         if self._watch.changed() or time.monotonic() >= self._look_again_s:
+            self._look_again_s = time.monotonic() + LOOK_S
             self._look_at_all()
             self._watch.taken_over()
-            self._look_again_s = time.monotonic() + LOOK_S
         return self.runner.step()
 
     def look_again(self) -> None:
@@ -90,7 +90,11 @@ class TrainingWatch:
         if self._seen.get(model.name) == seen:
             return
         through = datetime.fromisoformat(evidence["closed_through"])
-        found = outlook(recipe, self._facts(model, lineup, recipe, through, trainings))
+        drift = self._drifted(model, recipe, self._matured_at(model, through))
+        if drift is None:
+            self.look_again()
+            return
+        found = outlook(recipe, self._facts(model, lineup, drift, through, trainings))
         if found.ask is not None:
             asked = self._registry.trainings.ask(
                 model.name, found.ask.id, found.ask.kind, found.ask.reason, by=Principal.the_rule(),
@@ -101,14 +105,19 @@ class TrainingWatch:
         self._registry.trainings.save_outlook(model.name, _document(through, found))
         self._seen[model.name] = seen
 
+    def _drifted(self, model: Model, recipe: Recipe, at: datetime) -> dict[str, Any] | None:
+        """What is known of drift as of a moment, whoever looks when; None while a day that had ended is not counted."""
+        if not (recipe.triggers.drift or recipe.triggers.performance):
+            return {}
+        self._drift.step()
+        if not self._drift.has_counted(model.name, micros(at)):
+            return None
+        return self._registry.drift.document(model.name) or {}
+
     def _facts(
-        self, model: Model, lineup: Lineup, recipe: Recipe, through: datetime, trainings: list[Training]
+        self, model: Model, lineup: Lineup, drift: dict[str, Any], through: datetime, trainings: list[Training]
     ) -> Facts:
-        triggers, at = recipe.triggers, self._matured_at(model, through)
-        drift: dict[str, Any] = {}
-        if triggers.drift or triggers.performance:
-            self._drift.step()  # as of this cohort too
-            drift = self._registry.drift.document(model.name) or {}
+        at = self._matured_at(model, through)
         rows = self._rows.setdefault(model.name, RowCount(model.name))
         rows.read(self._reader)
         asked_at = trainings[-1].at if trainings else None
@@ -126,9 +135,16 @@ class TrainingWatch:
             served=frozenset(training.trigger for training in trainings),
             standings=standings_of(self._registry, model.name),
             n_slots_left=reign.policy.n_judged - len(judged),
-            drift=_alarm(drift.get("alarm")),
-            performance=_alarm((drift.get("performance") or {}).get("alarm")),
+            drift=self._alarm(drift.get("alarm"), at),
+            performance=self._alarm((drift.get("performance") or {}).get("alarm"), at),
         )
+
+    def _alarm(self, said: dict[str, Any] | None, at: datetime) -> Alarm | None:
+        """An alarm that was given by then, at the end of its day."""
+        if said is None or said["state"] != "alarm":
+            return None
+        given_us = micros(datetime.fromisoformat(said["since"])) + self._bucket_us
+        return Alarm(said["since"], said["sentence"]) if given_us <= micros(at) else None
 
     def _matured_at(self, model: Model, through: datetime) -> datetime:
         """When the outcomes of what is closed have had their time."""
@@ -168,12 +184,6 @@ class RowCount:
     def before(self, bucket: int) -> int:
         """The rows of all buckets before this one."""
         return sum(n for number, n in self._n_rows.items() if number < bucket)
-
-
-def _alarm(said: dict[str, Any] | None) -> Alarm | None:
-    if said is None or said["state"] != "alarm":
-        return None
-    return Alarm(said["since"], said["sentence"])
 
 
 def _document(through: datetime, found: Outlook) -> dict[str, Any]:
