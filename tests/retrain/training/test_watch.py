@@ -16,7 +16,7 @@ from registry.types import Policy, Principal, TrainingReport
 from retrain.training.watch import TrainingWatch
 from tests.actors import logistic
 from tests.journals import until
-from tests.seasons import TRUTH, WEAK, lives
+from tests.seasons import TRUTH, WEAK, lives, rows_of
 from tests.stage import DAY, ME, Stage, at, staged
 
 EVERY_WEEK = Recipe(triggers=Triggers(every_days=7, cool_down_days=1, min_outcomes=300))
@@ -101,6 +101,24 @@ def test_the_same_days_give_the_same_trainings_and_the_same_bytes(stage: Stage, 
                 lives(each, range(10), {}, each_day=closing(each, watch))
         assert told(stage) == told(other)
         assert stage.registry.version("m", 2).digest == other.registry.version("m", 2).digest
+
+
+def test_a_cohort_is_judged_by_the_drift_of_every_day_that_had_ended_by_then(stage: Stage) -> None:
+    """Whoever looks before the end of such a day is promised by its writer looks again."""
+    by_drift = Triggers(every_days=7, min_outcomes=300, drift=True)
+    stage.registry.trainings.set_recipe("m", Recipe(triggers=by_drift), by=ME)
+    lives(stage, range(3), {}, each_day=lambda _: stage.close_all())
+    stage.predict(3.5, rows_of(3)[0])
+    stage.clock(4)
+    stage.close_all()
+    with stage.training() as watch:
+        watch.step()
+        assert stage.registry.trainings.outlook("m") is None
+        stage.beat(4)
+        watch.step()
+        outlook = stage.registry.trainings.outlook("m")
+    assert outlook is not None
+    assert outlook["through"] == at(3).isoformat()
 
 
 def test_rows_of_after_the_asking_are_not_learned_from(stage: Stage) -> None:
