@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bench.loop_report import WAYS, Played, told
+from bench.readme import RESULTS
 from gateway.client import Client
 from gateway.columns import score_of
 from gateway.config import Settings
@@ -44,10 +46,7 @@ from retrain.evidence.losses import paired_losses
 from retrain.terms import DAY_S, rule_of
 from retrain.training.fit import Trained, fit
 
-RESULTS = Path(__file__).with_name("results")
 MONTH_US = 30 * 86_400 * 1_000_000
-WAYS = ("frozen", "blind", "latest", "the loop", "in hindsight")
-WITHOUT_HINDSIGHT = ("frozen", "blind", "latest", "the loop")
 MODEL = "m"
 Array = NDArray[Any]
 
@@ -106,19 +105,6 @@ class Journal(Struct, frozen=True, eq=False):
             outcome = np.searchsorted(np.array(classes), outcome)
         pairs = Pairs(outcome, scores, scores, np.zeros(len(outcome), np.int64))
         return np.asarray(paired_losses(pairs, self.rule).champion)
-
-
-class Played(Struct, frozen=True):
-    """One file: mean losses a row by way, and what the loop did."""
-
-    n_rows: int
-    n_months: int
-    losses: dict[str, float]
-    tenths: dict[str, list[float | None]]
-    """The same in each tenth of the file; None where all of it was what the first champion learned from."""
-    n_trainings: dict[str, int]
-    decisions: list[str]
-    took_s: float
 
 
 def streamed(file: Path, each: Set, store: Path) -> dict[str, Any]:
@@ -263,52 +249,6 @@ def flights(folder: Path) -> Path:
     return path
 
 
-def table(found: dict[str, Played]) -> Iterator[str]:
-    """The lines of the table: losses in percent of the frozen champion's."""
-    yield f"| data | rows, months | {' | '.join(WAYS)} | trainings | the loop's decisions |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---|---|"
-    for name, each in found.items():
-        unit = each.losses["frozen"]
-        cells = [f"{each.losses['frozen']:.4f}"]
-        best = min(each.losses[way] for way in WITHOUT_HINDSIGHT)
-        for way in WAYS[1:]:
-            cell = percent(each.losses[way], unit)
-            cells.append(f"**{cell}**" if each.losses[way] == best else cell)
-        told = ", ".join(f"{n} {state}" for state, n in each.n_trainings.items()) or "none"
-        decided = "; ".join(each.decisions) or "none"
-        yield f"| {name} | {each.n_rows:,}, {each.n_months} | " + " | ".join(cells) + f" | {told} | {decided} |"
-
-
-def worst_tenths(found: dict[str, Played]) -> Iterator[str]:
-    """The lines of the table of traps: each way in the tenth of a file where it does worst beside doing nothing."""
-    replacing = WITHOUT_HINDSIGHT[1:]
-    yield "| data | " + " | ".join(f"{way} at its worst" for way in replacing) + " |"
-    yield "|---|" + "---:|" * len(replacing)
-    for name, each in found.items():
-        cells = []
-        for way in replacing:
-            known = [k for k, unit in enumerate(each.tenths["frozen"]) if unit is not None]
-            worst = max(known, key=lambda k: _over(each, way, k))
-            others = ", ".join(
-                f"{other} {100 * _over(each, other, worst):+.0f} %" for other in replacing if other != way
-            )
-            cells.append(f"**{100 * _over(each, way, worst):+.0f} %** in D{worst + 1} ({others})")
-        yield f"| {name} | " + " | ".join(cells) + " |"
-
-
-def _over(each: Played, way: str, k: int) -> float:
-    """How much more than the frozen champion a way loses in a tenth, as a share."""
-    mine, unit = each.tenths[way][k], each.tenths["frozen"][k]
-    assert mine is not None
-    assert unit is not None
-    return mine / unit - 1
-
-
-def percent(loss: float, unit: float) -> str:
-    """How much more than `unit`."""
-    return f"{100 * (loss / unit - 1):+.1f} %"
-
-
 def main() -> None:
     """Measure, print, and write; the names of sets may follow the folder of the files."""
     data, names = Path(sys.argv[1]), sys.argv[2:]
@@ -323,15 +263,7 @@ def main() -> None:
             found[each.name] = played(each, data, Path(folder), lambda line: print(line, file=sys.stderr, flush=True))
         results.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     found = {each.name: found[each.name] for each in SETS if each.name in found}
-    told = (
-        "Mean loss a row (log loss; absolute error over its scale in training for `bike_demand`) of the frozen first "
-        "champion, and how much more or less the others lose. Bold: the least of those that need no hindsight.\n\n"
-    )
-    traps = (
-        "\n\nWhere replacing is a trap: each way in the tenth of a file (D1 to D10) where it loses most "
-        "beside the frozen champion, and the others there.\n\n"
-    )
-    text = told + "\n".join(table(found)) + traps + "\n".join(worst_tenths(found)) + "\n"
+    text = told(found)
     (RESULTS / "loop.md").write_text(text)
     print(text)
 
