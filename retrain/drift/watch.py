@@ -99,11 +99,9 @@ class ModelDrift:
         self._collecting: dict[int, list[int]] = {}
         self._n_late_rows = 0
         self._shown = False
-        self._through = -1
-        for version in registry.versions(model.name):
-            series = self._restored(version.number)
-            through = [*series.days, *([] if series.reference is None else [series.reference.through or -1])]
-            self._through = max([self._through, *through])
+        restored = [self._restored(version.number) for version in registry.versions(model.name)]
+        # not the days of a reference: it is kept when days are lost, and must not hide those of the champion before
+        self._through = max((bucket for series in restored for bucket in series.days), default=-1)
 
     def advance(self, lineups: Sequence[Lineup], writers: Sequence[WriterState], now_us: int) -> None:
         """Take in the heads of new chunks, then every day that ended and every cohort that was closed since."""
@@ -180,6 +178,8 @@ class ModelDrift:
         if series.reference is None and (body := self._registry.drift.reference(name, champion)) is not None:
             series.begin(references.decode(body))  # it was trained a moment ago
         if series.reference is not None:
+            if bucket <= (series.reference.through or -1):
+                return  # a day that the reference was made of
             day = reading.day(bucket, self._stretches[bucket], series.reference, series.guesser)
             self._registry.drift.save_day(name, champion, bucket, "rows", derived.encode(day))
             series.add(bucket, day)

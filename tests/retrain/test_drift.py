@@ -22,7 +22,7 @@ from retrain.drift.watch import DriftWatch
 from tests.actors import SCHEMA, linear, logistic, signature
 from tests.journals import until
 from tests.seasons import TRUTH, answers, probability
-from tests.stage import DAY, Stage, staged
+from tests.stage import DAY, ME, Stage, staged
 
 N = 120
 
@@ -73,6 +73,12 @@ def feature(stage: Stage, name: str) -> dict[str, Any]:
 
 def stored(stage: Stage) -> dict[str, dict[int, bytes]]:
     return {part: stage.registry.drift.days("m", 1, part) for part in ("rows", "outcomes")}
+
+
+def every_day(stage: Stage) -> dict[tuple[int, str], dict[int, bytes]]:
+    versions = [version.number for version in stage.registry.versions("m")]
+    shelf = stage.registry.drift
+    return {(version, part): shelf.days("m", version, part) for version in versions for part in ("rows", "outcomes")}
 
 
 def test_what_moved_is_said_with_its_day_and_the_rest_is_quiet(stage: Stage) -> None:
@@ -144,6 +150,22 @@ def test_everything_derived_is_derived_again_byte_for_byte(stage: Stage) -> None
             connection.exec_driver_sql(f"DELETE FROM {table}")
     stage.drift().step()
     assert (stored(stage), shown(stage)) == (before, document)
+
+
+def test_days_of_the_champion_before_are_derived_again_where_a_later_reference_was_kept(stage: Stage) -> None:
+    drift = stage.drift()
+    lives(stage, range(10), drift)
+    following = stage.challenger(logistic((0.5, 0.0)))
+    stage.registry.promote("m", following, by=ME, reason="a second champion")
+    lives(stage, range(10, 20), drift)
+    before, document = every_day(stage), shown(stage)
+    assert [len(before[version, "rows"]) for version in (1, following)] == [3, 3]  # each gave seven to its reference
+
+    with stage.registry._database.write() as connection:
+        for table in ("drift_day", "drift_document"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    stage.drift().step()
+    assert (every_day(stage), shown(stage)) == (before, document)
 
 
 def test_a_row_that_comes_after_its_day_was_read_is_late_and_counted(stage: Stage) -> None:
