@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results")
-PARTS = ("figures", "evidence", "drift", "training", "training_overhead", "overload", "chaos", "soak", "loop")
+PARTS = (
+    "figures", "evidence", "drift", "training", "training_overhead", "overload", "chaos", "soak", "loop", "compaction",
+)  # fmt: skip
 """Files of results, and the names in the markers."""
 FOLDED = {"evidence": "every process, claim and limit", "chaos": "every fault, with its control"}
 """Long ones, shown on request, and what to show them by."""

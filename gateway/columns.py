@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from registry.types import Dtype, InputSchema, Signature
+from registry.types import Dtype, Feature, InputSchema, Signature
 
 DTYPES: tuple[Dtype, ...] = ("float32", "float64", "int64", "bool", "string")
 NUMPY: dict[Dtype, np.dtype[Any]] = {
@@ -25,6 +25,8 @@ NUMPY: dict[Dtype, np.dtype[Any]] = {
 }
 _PACKED: dict[Dtype, str] = {"float32": "f", "float64": "d", "int64": "q", "bool": "?"}
 
+_FILL: dict[Dtype, Any] = {"float32": np.nan, "float64": np.nan, "string": ""}
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -32,6 +34,11 @@ def groups_of(schema: InputSchema) -> dict[Dtype, tuple[str, ...]]:
     """The features of each dtype that the schema uses, in schema order."""
     groups = {dtype: tuple(f.name for f in schema.features if f.dtype == dtype) for dtype in DTYPES}
     return {dtype: names for dtype, names in groups.items() if names}
+
+
+def fill_of(feature: Feature) -> Any:
+    """What stands for a value that was not sent; None where nothing can (then the feature is required)."""
+    return _FILL.get(feature.dtype) if feature.default is None else feature.default
 
 
 def block_of(values: Sequence[Any], dtype: Dtype, n_features: int) -> Array:

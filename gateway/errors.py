@@ -18,7 +18,7 @@
     ├── JournalDamaged           a stored chunk does not match its checksum
     └── SettingsRefused          a configuration that cannot be meant
 
-`routes/problems.py` holds the one table from these (and the registry's) to HTTP statuses.
+`problems.py` holds the one table from these (and the registry's) to HTTP statuses.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def ran(script: str, folder: Path) -> tuple[str, str]:
 def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     """A first day with the product, as README tells it, in an empty folder."""
     make_models, compare, _ = blocks("python")  # the third is a function for a recipe
-    first_day, decisions, formats, keys, export, replay = blocks("bash")
+    first_day, decisions, formats, keys, export, compact, replay = blocks("bash")
     port = str(free_port())
     story = "\n".join(
         [
@@ -77,6 +77,7 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
             formats.replace("8080", port),
             keys.replace("8080", port),
             export.replace("8080", port),
+            compact,
             replay.replace("8080", port),
         ]
     )
@@ -90,6 +91,7 @@ def test_the_blocks_of_readme_run_in_order(tmp_path: Path) -> None:
     assert '"accepted":2' in out
     assert '"promotion":"one"' in out
     assert "3 rows, 3 of them with an outcome" in out
+    assert "nothing to compact" in out
     assert "replay, not evidence: version 2 was given " in out
     assert 'understudy_requests_total{code="200",model="credit",version="1"}' in out
 

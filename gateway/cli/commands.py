@@ -36,6 +36,7 @@ COMMANDS = {
     "wait": "calls",
     "replay": "replay",
     "export": "export",
+    "compact": "compact",
     "bundle": "bundle",
     "keys": "keys",
     "audit": "audit",

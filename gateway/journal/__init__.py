@@ -2,6 +2,7 @@
 
     <store>/predictions/<writer>.<first seq>.db    written by one process each      writer, reader
     <store>/predictions/<writer>.lock              locked while that process lives
+    <store>/cold/<model>/day=…/….parquet           what was in old ones of those    compaction, reader
     <store>/journal.db                             written by several               ledger
 
 `join` finds the outcome of a row, `sets` those of many rows at once, and `table` reads all of it as Arrow batches.

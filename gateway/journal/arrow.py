@@ -40,12 +40,12 @@ def inputs_of(page: Sequence[Located], layout: Layout) -> dict[str, Any]:
 def numbers_of(page: Sequence[Located], place: int, dtype: Dtype, n_features: int) -> Array:
     """`(n_features, n)`: a group of features as the versions saw them, with defaults or NaN for what was not sent."""
     blocks = [(each.chunk.inputs or [])[place].values for each in page]
-    return np.concatenate([_numbers(values, dtype, n_features) for values in blocks], axis=1)
+    return np.concatenate([numbers_in(values, NUMPY[dtype]).reshape(n_features, -1) for values in blocks], axis=1)
 
 
 def strings_of(page: Sequence[Located], place: int, n_features: int) -> list[Any]:
     """An Arrow array a feature, as the versions saw them: with the default, or empty, for what was not sent."""
-    texts = [(_strings((each.chunk.inputs or [])[place].values), each.chunk.n_rows) for each in page]
+    texts = [(strings_in((each.chunk.inputs or [])[place].values), each.chunk.n_rows) for each in page]
     return [pa.concat_arrays([text.slice(k * n, n) for text, n in texts]) for k in range(n_features)]
 
 
@@ -63,14 +63,14 @@ def _missing(valid: Sequence[bytes | None], lengths: Sequence[int], n_features: 
     return np.concatenate(parts, axis=1)
 
 
-def _numbers(values: bytes | Strings, dtype: Dtype, n_features: int) -> Array:
-    """`(n_features, n)`, as a view."""
-    assert isinstance(values, bytes)  # noqa: S101  # the layout says so
-    return np.frombuffer(values, NUMPY[dtype]).reshape(n_features, -1)
+def numbers_in(packed: bytes | Strings, kind: np.dtype[Any]) -> Array:
+    """The numbers of a block or an output, feature after feature or row after row, as a view."""
+    assert isinstance(packed, bytes)  # noqa: S101  # the layout says so
+    return np.frombuffer(packed, kind)
 
 
-def _strings(packed: bytes | Strings) -> Any:
-    """The strings of a block, feature after feature, where they are: nothing is copied."""
+def strings_in(packed: bytes | Strings) -> Any:
+    """The strings of a block or an output, in its order, where they are: nothing is copied."""
     assert isinstance(packed, Strings)  # noqa: S101  # the layout says so
     n = len(packed.offsets) // 4 - 1
     return pa.StringArray.from_buffers(n, pa.py_buffer(packed.offsets), pa.py_buffer(packed.text))
@@ -82,14 +82,19 @@ def _with_nulls(column: Any, missing: Array) -> Any:
 
 def output_column(values: Array, out: OutputTensor) -> Any:
     """An output as Arrow has it: a value, or a list of fixed length, a row."""
-    flat = pa.array(values.ravel(), TYPES[out.dtype])
-    return flat if out.width is None else pa.FixedSizeListArray.from_arrays(flat, out.width)
+    return listed(pa.array(values.ravel(), TYPES[out.dtype]), out.width)
 
 
 def scores_column(scores: Array) -> Any:
     """Scores `(n,)` or `(n, width)`; NaN is null: a score that there is not."""
-    flat = pa.array(scores.ravel(), pa.float64(), from_pandas=True)
-    return flat if scores.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, scores.shape[1])
+    return listed(
+        pa.array(scores.ravel(), pa.float64(), from_pandas=True), None if scores.ndim == 1 else scores.shape[1]
+    )
+
+
+def listed(flat: Any, width: int | None) -> Any:
+    """A column of the values of each row: as they are, or `width` of them a row."""
+    return flat if width is None else pa.FixedSizeListArray.from_arrays(flat, width)
 
 
 def vector(kind: Any, width: int | None) -> Any:

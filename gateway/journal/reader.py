@@ -22,9 +22,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from gateway.chunk import Chunk, Layout, decode
+from gateway.chunk import Chunk, Layout
 from gateway.columns import Array
 from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
+from gateway.journal.cold import Bodies
 from gateway.journal.sqlite import load_layout, named, opened, rows, scalar, unchecked
 from gateway.journal.writer import file_name
 from gateway.locks import is_locked, lock_path
@@ -41,7 +42,9 @@ FILE_NAME = re.compile(r"(\d+)\.(\d+)\.db")
 HEAD = "seq, model, generation, purpose, bucket, at_us, n_rows"
 HEADS = f"SELECT {HEAD} FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
 HEADS_AND_BODIES = HEADS.replace("n_rows", "n_rows, body")
-BODY = "SELECT body FROM chunk WHERE seq = ?"
+STORED = "seq, model, at_us, body"
+"""What `PredictionReader.unpacked` makes a chunk of."""
+ONE = f"SELECT {STORED} FROM chunk WHERE seq = ?"
 _integers = msgspec.json.Decoder(list[int]).decode
 LAST = "SELECT seq, at_us FROM chunk ORDER BY seq DESC LIMIT 1"
 
@@ -69,6 +72,7 @@ class PredictionReader:
         self._dead: set[int] = set()
         self._layouts: dict[bytes, Layout] = {}
         self._recent: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
+        self._bodies = Bodies(folder.parent)
         self._listed: dict[int, dict[int, Path]] = {}
         self._listed_ns = -1
 
@@ -126,7 +130,7 @@ class PredictionReader:
                 taken = rows(db, HEADS, values)
             except JournalDamaged:
                 with unchecked(Path(db.filename)) as whole:
-                    taken = [_believed(row) for row in rows(whole, HEADS_AND_BODIES, values)]
+                    taken = [self._believed(db, row) for row in rows(whole, HEADS_AND_BODIES, values)]
             found.extend(ChunkHead(writer, *row) for row in taken)
             if len(found) >= limit:
                 break
@@ -147,12 +151,12 @@ class PredictionReader:
             return self._recent[key]
         for db in self.connections(writer, seq - 1):
             try:
-                body = scalar(db, BODY, (seq,))
+                found = rows(db, ONE, (seq,))
             except JournalDamaged:
                 with unchecked(Path(db.filename)) as whole:
-                    body = scalar(whole, BODY, (seq,))
-            if body is not None:
-                return self._remembered(key, decode(body))
+                    found = rows(whole, ONE, (seq,))
+            if found:
+                return self._remembered(key, self.unpacked(db, found[0]))
         raise NotFound(f"no chunk {seq} of writer {writer}")
 
     def last_seq_at(self, state: WriterState, at_us: int) -> int:
@@ -178,6 +182,25 @@ class PredictionReader:
                 for first in range(-(2**63), 2**63, width) if n_rows else ():
                     (found,) = rows(db, sql, (model, first, min(first + width, 2**63) - 1))
                     yield writer, np.array([_integers(each) for each in found], np.int64).T
+
+    def unpacked(self, db: apsw.Connection, stored: tuple[Any, ...]) -> Chunk:
+        """The chunk of a row of that file, given as STORED.
+
+        Raises:
+            JournalDamaged: it is not what was written.
+            JournalUnavailable: it is cold, and cannot be read now.
+        """
+        return self._bodies.chunk(db.filename, *stored)
+
+    def _believed(self, db: apsw.Connection, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A head as the chunk's own bytes have it, which have a checksum; as it stands where those are damaged."""
+        *head, body = row
+        seq, model, _, _, _, at_us, _ = head
+        try:
+            chunk = self.unpacked(db, (seq, model, at_us, body))
+        except JournalDamaged:
+            return tuple(head)
+        return seq, chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows
 
     def _remembered(self, key: tuple[int, int], chunk: Chunk) -> Chunk:
         self._recent[key] = chunk
@@ -219,11 +242,7 @@ class PredictionReader:
         """
         changed_ns = self._folder.stat().st_mtime_ns
         if changed_ns != self._listed_ns:
-            names = (FILE_NAME.fullmatch(path.name) for path in self._folder.iterdir())
-            files: dict[int, dict[int, Path]] = {}
-            for writer, first in sorted((int(name[1]), int(name[2])) for name in names if name is not None):
-                files.setdefault(writer, {})[first] = self._folder / file_name(writer, first)
-            self._listed = files
+            self._listed = files_in(self._folder)
             self._listed_ns = changed_ns if time.time_ns() - changed_ns > SETTLED_NS else -1
         return self._listed
 
@@ -262,11 +281,10 @@ class PredictionReader:
         return writer not in self._dead
 
 
-def _believed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A head as the chunk's own bytes have it, which have a checksum; as it stands where those are damaged."""
-    *head, body = row
-    try:
-        chunk = decode(body)
-    except JournalDamaged:
-        return tuple(head)
-    return head[0], chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows
+def files_in(folder: Path) -> dict[int, dict[int, Path]]:
+    """Writer → first seq → file of predictions, each in ascending order; nothing where there is no folder."""
+    names = (FILE_NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.exists() else ()))
+    files: dict[int, dict[int, Path]] = {}
+    for writer, first in sorted((int(name[1]), int(name[2])) for name in names if name is not None):
+        files.setdefault(writer, {})[first] = folder / file_name(writer, first)
+    return files

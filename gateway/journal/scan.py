@@ -7,18 +7,18 @@ from typing import Any
 
 import apsw
 
-from gateway.chunk import Chunk, decode
+from gateway.chunk import Chunk
 from gateway.errors import JournalDamaged
-from gateway.journal.reader import PredictionReader
+from gateway.journal.reader import STORED, PredictionReader
 from gateway.journal.sqlite import rows, unchecked
 from gateway.records import Purpose
 
 CHUNKS_AT_ONCE = 256
 _THOSE = (
-    "SELECT seq, body FROM chunk WHERE seq > ? AND seq <= ? AND model = ? AND purpose = ? AND bucket BETWEEN ? AND ? "
+    f"SELECT {STORED} FROM chunk WHERE seq > ? AND seq <= ? AND model = ? AND purpose = ? AND bucket BETWEEN ? AND ? "
     "ORDER BY seq LIMIT ?"
 )
-_ALL = "SELECT seq, body FROM chunk WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+_ALL = f"SELECT {STORED} FROM chunk WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 
 Stored = list[tuple[int, Chunk | None]]
 
@@ -43,7 +43,7 @@ def stored(
     for db in reader.connections(writer, after):
         n_read = CHUNKS_AT_ONCE
         while n_read == CHUNKS_AT_ONCE:
-            page, n_read, after = _page(db, after, upto, (model, purpose, *buckets))
+            page, n_read, after = _page(reader, db, after, upto, (model, purpose, *buckets))
             found += page
             n_rows += sum(chunk.n_rows for _, chunk in page if chunk is not None)
             if n_rows >= limit:
@@ -51,7 +51,9 @@ def stored(
     return found, upto
 
 
-def _page(db: apsw.Connection, after: int, upto: int, of: tuple[Any, ...]) -> tuple[Stored, int, int]:
+def _page(
+    reader: PredictionReader, db: apsw.Connection, after: int, upto: int, of: tuple[Any, ...]
+) -> tuple[Stored, int, int]:
     """Some chunks, how many were read for them, and the last seq of those.
 
     Where a page of the file is damaged every chunk is looked at, as only its own checksum can be believed; one that
@@ -59,12 +61,12 @@ def _page(db: apsw.Connection, after: int, upto: int, of: tuple[Any, ...]) -> tu
     """
     try:
         read = rows(db, _THOSE, (after, upto, *of, CHUNKS_AT_ONCE))
-        page = [(seq, _whole(body)) for seq, body in read]
+        page = [(row[0], _whole(reader, db, row)) for row in read]
     except JournalDamaged:
         model, purpose, first, last = of
         with unchecked(Path(db.filename)) as whole:
             read = rows(whole, _ALL, (after, upto, CHUNKS_AT_ONCE))
-        every = [(seq, _whole(body)) for seq, body in read]
+        every = [(row[0], _whole(reader, db, row)) for row in read]
         page = [
             (seq, chunk)
             for seq, chunk in every
@@ -73,9 +75,9 @@ def _page(db: apsw.Connection, after: int, upto: int, of: tuple[Any, ...]) -> tu
     return page, len(read), read[-1][0] if read else after
 
 
-def _whole(body: bytes) -> Chunk | None:
-    """The chunk in these bytes; None where they are damaged."""
+def _whole(reader: PredictionReader, db: apsw.Connection, stored: tuple[Any, ...]) -> Chunk | None:
+    """The chunk of this row; None where it is damaged."""
     try:
-        return decode(body)
+        return reader.unpacked(db, stored)
     except JournalDamaged:
         return None

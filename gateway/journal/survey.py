@@ -17,10 +17,11 @@ from typing import Any
 import apsw
 from msgspec import Struct
 
-from gateway.chunk import decode, decode_shadow
+from gateway.chunk import decode_shadow
 from gateway.errors import JournalDamaged, JournalUnavailable
+from gateway.journal.cold import Bodies
 from gateway.journal.ledger import COLUMNS, identity_of, outcome_of
-from gateway.journal.reader import FILE_NAME, HEAD
+from gateway.journal.reader import HEAD, files_in
 from gateway.journal.sqlite import has_checksums, load_layout, named, opened, rows, scalar, unchecked
 from gateway.records import association_hash
 
@@ -44,13 +45,13 @@ class Surveyed(Struct):
 def survey(store: Path) -> Surveyed:
     """Read everything; what is damaged is told and does not keep the rest from being read."""
     found = Surveyed()
-    names = (FILE_NAME.fullmatch(path.name) for path in (store / "predictions").glob("*.db"))
-    files = sorted((int(name[1]), int(name[2]), name[0]) for name in names if name is not None)
-    for writer, first, name in files:
-        _tried(found, _predictions(found, store / "predictions" / name, writer, first))
-    for (writer, _, name), (following, first, _) in pairwise(files):
-        if writer == following and found.last_seqs.get(writer, 0) and first > 1:
-            _tried(found, _continued(store / "predictions" / name, first))
+    bodies = Bodies(store)
+    for writer, files in files_in(store / "predictions").items():
+        for first, path in files.items():
+            _tried(found, _predictions(found, bodies, path, writer, first))
+        for (_, path), (following, _) in pairwise(files.items()):
+            if found.last_seqs.get(writer, 0):
+                _tried(found, _continued(path, following))
     if (store / "journal.db").exists():
         _tried(found, _ledger(found, store / "journal.db"))
     return found
@@ -85,7 +86,7 @@ def _opened(path: Path) -> apsw.Connection:
         raise named(path, error) from error
 
 
-def _predictions(found: Surveyed, path: Path, writer: int, first: int) -> Iterator[str]:
+def _predictions(found: Surveyed, bodies: Bodies, path: Path, writer: int, first: int) -> Iterator[str]:
     """One file of predictions: every chunk, its head, its place, its layout and its association ids."""
     yield from _pages(found, path)
     with unchecked(path) as db:
@@ -98,8 +99,9 @@ def _predictions(found: Surveyed, path: Path, writer: int, first: int) -> Iterat
             if row[0] != seq:
                 yield f"{path.name}: chunk {seq} is missing: chunk {row[0]} stands in its place"
                 return
+            _, model, _, _, _, at_us, _, body = row
             try:
-                chunk = decode(row[-1])
+                chunk = bodies.chunk(path.name, seq, model, at_us, body)
             except JournalDamaged as error:
                 yield f"{path.name}: chunk {seq}: {error}"
                 continue

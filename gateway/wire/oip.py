@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from gateway.columns import NUMPY, Array, Columns, block_of, groups_of
+from gateway.columns import NUMPY, Array, Columns, block_of, fill_of, groups_of
 from gateway.errors import InvalidInput, TooManyRows
-from gateway.wire.own import FILL, Asked
+from gateway.wire.own import Asked
 from gateway.wire.strict_json import MAX_SHOWN, decode_json, refuse_duplicate_keys
 from registry.types import Dtype, Feature, InputSchema
 
@@ -219,7 +219,7 @@ class InferDecoder:
         absent = np.array([value is None for value in values])
         if absent.any() and feature.required:
             raise InvalidInput(f"inputs.{feature.name}: expected {feature.dtype} in row {absent.argmax()}, got null")
-        fill = FILL.get(feature.dtype) if feature.default is None else feature.default
+        fill = fill_of(feature)
         filled = [fill if value is None else value for value in values]
         for row, value in enumerate(filled):
             if not _fits(feature.dtype, value) and not absent[row]:

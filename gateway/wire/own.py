@@ -13,14 +13,13 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.columns import Array, Columns, block_of, groups_of
+from gateway.columns import Array, Columns, block_of, fill_of, groups_of
 from gateway.errors import InvalidInput, TooManyRows
 from gateway.records import micros
 from gateway.wire.strict_json import Int64, decode_json, instant, refuse_duplicate_keys
 from registry.types import Dtype, Feature, InputSchema, Scalar
 
 _PYTHON: dict[Dtype, Any] = {"float32": float, "float64": float, "int64": Int64, "bool": bool, "string": str}
-FILL: dict[Dtype, Any] = {"float32": np.nan, "float64": np.nan, "string": ""}
 Name = Annotated[str, Meta(min_length=1, max_length=500)]
 """A key of the caller's own."""
 Decision = Int64 | float | Annotated[str, Meta(max_length=500)]
@@ -132,8 +131,7 @@ class RequestDecoder:
             return values, None
         filled = [list(row) for row in values]
         for row, column in np.argwhere(absent):
-            feature = features[column]
-            filled[row][column] = FILL[feature.dtype] if feature.default is None else feature.default
+            filled[row][column] = fill_of(features[column])
         return filled, absent
 
     def _refuse_duplicates(self, body: bytes, decoded: Any, tuples: list[tuple[Any, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections import Counter
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pyarrow.parquet as pq
 import pytest
 
 from gateway.chunk import encode
 from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
 from gateway.journal import writer as writing
+from gateway.journal.compaction import compact
 from gateway.journal.ledger import SCHEMA as LEDGER_SCHEMA
 from gateway.journal.sqlite import checkpoint
 from gateway.journal.survey import survey
@@ -23,11 +26,20 @@ from gateway.records import Address
 from tests.faults import Faults
 from tests.journals import LAYOUT, draft, journal_in, mirrored, record
 
-FILES = ("predictions/1.1.db", "predictions/1.1.db-wal", "journal.db", "journal.db-wal")
+COLD = f"cold/loans/day=1970-01-01/1.1.{LAYOUT.digest[:8].hex()}.parquet"
+LATER_US = 2**60
+FILES = {
+    "predictions/1.1.db": "closed",
+    "predictions/1.1.db-wal": "store",
+    "journal.db": "closed",
+    "journal.db-wal": "store",
+    COLD: "compacted",
+}
+"""In which of the stores of `lived_in` each is whole."""
 
 
 def lived_in(store: Path) -> None:
-    """A store as a killed process leaves it, the last of each file in its log; and beside it one that was closed."""
+    """A store as a killed process leaves it, the last of each file in its log; beside it a closed, a compacted one."""
     with journal_in(store.with_name("closed")) as journal:
         writer, ledger = journal.writer(checkpoint_s=3_600), journal.ledger()
         for n in range(1, 46):
@@ -38,6 +50,9 @@ def lived_in(store: Path) -> None:
                 for path in (journal.predictions / "1.1.db", ledger.path):
                     checkpoint(path, max_wal_bytes=0)
         shutil.copytree(journal.store, store, ignore=shutil.ignore_patterns("*-shm"))
+    shutil.copytree(store.with_name("closed"), store.with_name("compacted"))
+    assert compact(store.with_name("compacted"), LATER_US).n_chunks == 45
+    assert everything(store.with_name("compacted")) == everything(store.with_name("closed"))
 
 
 def before(n: int) -> dict[int, int]:
@@ -102,8 +117,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fates(lived: Path, name: str, n: int) -> Counter[str]:
     chance = random.Random(name)
+    store = lived.with_name(FILES[name])
     told = everything(lived.with_name("closed"))
-    store = lived if name.endswith("-wal") else lived.with_name("closed")
     return Counter(fate(store, name, chance, told) for _ in range(n))
 
 
@@ -124,11 +139,53 @@ def test_a_bit_flipped_anywhere_is_found_or_a_whole_prefix_is_left(
     assert not counted.keys() & {"SILENT", "not told"}, counted
     shown = {"found": "found and told", "prefix": "a whole prefix left", "harmless": "harmless, as nobody reads it"}
     kept.record(
-        f"a flipped bit in {name.replace('1.1', '*')}",
+        f"a flipped bit in {in_table(name)}",
         n,
         "; ".join(f"{counted[fate]:,} {said}" for fate, said in shown.items() if counted[fate]) + "; 0 believed",
-        "without page checksums an outcome that was never written was believed",
+        "the next line" if name == COLD else "without page checksums an outcome that was never written was believed",
     )
+
+
+@pytest.mark.slow
+def test_the_control_parquet_by_itself_believes_or_dies(lived: Path, chaos_times: int, kept: Faults) -> None:
+    """Its page checksums cover neither headers nor footer: what was never written is read, or the process ends."""
+    file = lived.with_name("compacted") / COLD
+    plain = lived.with_name("plain.parquet")
+    pq.write_table(pq.read_table(file), plain, write_page_checksum=True)
+    whole, chance, counted = plain.read_bytes(), random.Random(1), Counter[str]()
+    n = 20 * chaos_times
+    for _ in range(n):
+        content = bytearray(whole)
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        plain.write_bytes(content)
+        counted[what_parquet_makes_of(plain, file)] += 1
+    assert counted["believed"] + counted["died"] > 0, counted
+    kept.record(
+        f"a flipped bit in {in_table(COLD)}, read as any Parquet",
+        n,
+        f"{counted['refused']:,} refused; {counted['believed']:,} believed; {counted['died']:,} ended the process; "
+        f"{counted['harmless']:,} harmless",
+        "is this line: checksums of pages cover neither their heads nor the footer",
+    )
+
+
+def what_parquet_makes_of(damaged: Path, file: Path) -> str:
+    """In a process of its own, as it may be the last thing that it does."""
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            read = pq.ParquetFile(damaged, page_checksum_verification=True).read(use_threads=False)
+            os._exit(0 if read.equals(pq.read_table(file, use_threads=False)) else 1)
+        except BaseException:  # noqa: BLE001  # whatever it is, it is told by the exit code
+            os._exit(2)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {0: "harmless", 1: "believed", 2: "refused"}.get(code, "died")
+
+
+def in_table(name: str) -> str:
+    """As the table of faults has it."""
+    return "cold/…/*.parquet" if name == COLD else name.replace("1.1", "*")
 
 
 def test_the_control_without_checksums_answers_what_was_never_written(tmp_path: Path) -> None:

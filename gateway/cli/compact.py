@@ -1,0 +1,71 @@
+"""`understudy compact`: old predictions as Parquet files a day, in the store itself."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from gateway.cli.options import Failed, failing_in_one_line, json_option, settings_of, show, store_options
+
+if TYPE_CHECKING:
+    from gateway.journal.compaction import Compacted
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    "days",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    help="Only files of predictions whose last one is so many days old.",
+)
+@store_options
+@json_option
+def compact(days: int, as_json: bool, config: Path | None, data_dir: str | None) -> None:
+    """Move old predictions of a store into Parquet files, one a model and day, and give back what is free then.
+
+    Nothing is lost or answered differently: whatever reads a prediction reads it from there, and gets the bytes that
+    were recorded, or an error. It may run while the store is served, and be killed at any time; the next run goes on.
+    Outcomes and shadow scores stay where they are.
+    """
+    from gateway.clock import JournalClock
+    from gateway.errors import InvalidInput
+    from gateway.journal import only_one
+    from gateway.journal.compaction import compact as compacted
+    from gateway.records import micros
+    from registry.store import Registry
+
+    settings = settings_of(config, data_dir)
+    with failing_in_one_line():
+        if not settings.folder.exists():
+            raise InvalidInput(f"there is no store at {settings.folder}")
+        clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
+        with Registry.open(settings.folder, now=clock.now) as registry:
+            clock.refresh(registry)
+        before_us = micros(clock.now() - timedelta(days=days))
+        with only_one(settings.folder, "compact", threading.Event()):
+            made = compacted(settings.folder, before_us, progress=_say)
+    show(made, lambda: _text(made), as_json=as_json)
+    if made.faults:
+        raise Failed("not everything could be compacted: see above")
+
+
+def _say(file: str) -> None:
+    sys.stderr.write(f"compacting {file}\n")
+
+
+def _text(made: Compacted) -> str:
+    if not made.n_files:
+        return "\n".join(["nothing to compact", *made.faults])
+    text = (
+        f"{made.n_predictions:,} predictions in {made.n_chunks:,} chunks of {made.n_files:,} files: "
+        f"{made.n_bytes_before / 1e6:.1f} MB are {made.n_bytes_after / 1e6:.1f} MB now"
+    )
+    left = [f"left as they are: {made.n_left:,} chunks"] if made.n_left else []
+    return "\n".join([text, *left, *made.faults])

@@ -1,0 +1,181 @@
+"""Compaction: the bodies of cold chunks move into Parquet files, one a model and day, and leave stubs behind.
+
+A file of predictions is cold when nobody writes to it any more and its last chunk is older than was asked for. Of each:
+
+    write    its chunks into new Parquet files, which take their names once they are whole and on the disk
+    prove    read every chunk back from there: only one that comes back byte for byte becomes a stub
+    shrink   the file of predictions itself
+
+Killed anywhere, the next run goes on: a Parquet file that has its name is whole, and a chunk without a stub is still
+hot. Readers are not in its way, nor it in theirs: the file stays the same file, and its transactions are short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import apsw
+import pyarrow as pa
+from msgspec import Struct
+
+from gateway.chunk import decode, encode
+from gateway.errors import JournalDamaged, JournalUnavailable
+from gateway.journal.cold import DAY_US, Bodies, cold_folder, cold_path, is_stub
+from gateway.journal.cold_file import ColdWriter
+from gateway.journal.reader import files_in
+from gateway.journal.sets import Located
+from gateway.journal.sqlite import checkpoint, load_layout, named, opened, rows, scalar, size_of, transaction
+from gateway.locks import is_locked, lock_path
+
+CHUNKS_AT_ONCE = 256
+LOOSE = 1
+"""The `application_id` of a file whose bodies became stubs, until it is shrunk: a killed run leaves it so."""
+_SOME = "SELECT seq, model, at_us, body FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
+
+
+class Compacted(Struct):
+    """What a compaction did. Bytes are those of the files of predictions that it worked on, and of what it made."""
+
+    n_files: int = 0
+    n_chunks: int = 0
+    n_predictions: int = 0
+    n_left: int = 0
+    """Chunks that stay as they are: erased, or damaged, or not the same when they are read back."""
+    n_bytes_before: int = 0
+    n_bytes_after: int = 0
+    faults: list[str] = []
+    """What should not be: of a file that was left as it is, and of the first such chunk of a file; a sentence each."""
+
+
+def compact(store: Path, before_us: int, progress: Callable[[str], None] = lambda _: None) -> Compacted:
+    """Compact every file of predictions whose last chunk was stamped before that time. One at a time in a store.
+
+    Raises:
+        JournalUnavailable: the disk refuses or is full; nothing is lost, and the next run goes on.
+    """
+    made = Compacted()
+    for left in cold_folder(store).rglob("*.new"):
+        left.unlink()
+    for file in list(_done_with(store / "predictions")):
+        try:
+            _File(store, file, made).compact(before_us, progress)
+        except JournalDamaged as error:
+            made.faults.append(str(error))
+        except (pa.ArrowException, OSError) as error:
+            raise JournalUnavailable(f"{file.name} cannot be compacted: {error}") from error
+        except apsw.Error as error:
+            raise named(file, error) from error
+    return made
+
+
+def _done_with(folder: Path) -> Iterator[Path]:
+    """The files that nobody writes to: all but the newest of each writer that is alive."""
+    for writer, files in files_in(folder).items():
+        alive = is_locked(lock_path(folder, writer))
+        yield from list(files.values())[: -1 if alive else None]
+
+
+class _File:
+    """One file of predictions."""
+
+    def __init__(self, store: Path, file: Path, made: Compacted) -> None:
+        self._store, self._file, self._made = store, file, made
+        self._writer = int(file.name.partition(".")[0])
+
+    def compact(self, before_us: int, progress: Callable[[str], None]) -> None:
+        """All three steps, where there is something to do."""
+        n_bytes = self._n_bytes()
+        with closing(opened(self._file)) as db:
+            if scalar(db, "PRAGMA user_version") == 0:
+                return  # its writer was killed before it had made it
+            last_us = scalar(db, "SELECT at_us FROM chunk ORDER BY seq DESC LIMIT 1")
+            if last_us is None or last_us >= before_us or not self._has_work(db):
+                return
+            progress(self._file.name)
+            written = self._write(db)
+            self._prove(db)
+            if db.pragma("application_id") == LOOSE:
+                db.pragma("temp_store", "memory")  # the place for temporary files is nobody's promise
+                db.execute("VACUUM; PRAGMA application_id = 0")
+        checkpoint(self._file, max_wal_bytes=0)
+        self._made.n_files += 1
+        self._made.n_bytes_before += n_bytes
+        self._made.n_bytes_after += self._n_bytes() + sum(size_of(path) for path in written)
+
+    def _n_bytes(self) -> int:
+        return size_of(self._file) + size_of(self._wal)
+
+    @property
+    def _wal(self) -> Path:
+        return self._file.with_name(f"{self._file.name}-wal")
+
+    def _has_work(self, db: apsw.Connection) -> bool:
+        return bool(size_of(self._wal) or db.pragma("application_id") == LOOSE or next(self._hot(db), None))
+
+    def _hot(self, db: apsw.Connection) -> Iterator[list[tuple[int, str, int, bytes]]]:
+        """The rows whose bodies are still there, some at once; of every chunk that was never compacted."""
+        after = 0
+        while page := rows(db, _SOME, (after, CHUNKS_AT_ONCE)):
+            after = page[-1][0]
+            if hot := [row for row in page if not is_stub(row[-1])]:
+                yield hot
+
+    def _write(self, db: apsw.Connection) -> list[Path]:
+        """Write the Parquet files that are not there; returns which."""
+        growing: dict[Path, ColdWriter] = {}
+        written: list[Path] = []
+        with ExitStack() as files:
+            for seq, model, at_us, body in (row for page in self._hot(db) for row in page):
+                try:
+                    chunk = decode(body)
+                    path = cold_path(self._store, model, at_us // DAY_US, self._file.name, chunk.layout)
+                except JournalDamaged:
+                    continue  # `_prove` says why
+                if chunk.erased or chunk.inputs is None:
+                    continue
+                if path not in growing:
+                    for done in [other for other in growing if other.parent.name < path.parent.name]:
+                        growing.pop(done).finish()  # stamps never go back, so this was its last chunk
+                    if path.exists():  # of a run that was killed after this step
+                        continue
+                    growing[path] = files.enter_context(ColdWriter(path, load_layout(db, chunk.layout)))
+                    written.append(path)
+                growing[path].add(Located(self._writer, seq, chunk), len(body))
+            for each in growing.values():
+                each.finish()
+        return written
+
+    def _prove(self, db: apsw.Connection) -> None:
+        """Make stubs of the chunks that come back from the Parquet files as they are."""
+        bodies = Bodies(self._store)
+        faults: list[str] = []
+        for page in self._hot(db):
+            stubs: list[tuple[bytes, int]] = []
+            for row in page:
+                try:
+                    proven = self._proven(bodies, *row)
+                except JournalDamaged as error:
+                    faults.append(f"{self._file.name}: chunk {row[0]} stays there: {error}")
+                    proven = None
+                if proven is None:
+                    self._made.n_left += 1
+                else:
+                    stubs.append((proven[0], row[0]))
+                    self._made.n_predictions += proven[1]
+            with transaction(db):
+                db.pragma("application_id", LOOSE)
+                db.executemany("UPDATE chunk SET body = ? WHERE seq = ?", stubs)
+            self._made.n_chunks += len(stubs)
+        self._made.faults += faults[:1]
+
+    def _proven(self, bodies: Bodies, seq: int, model: str, at_us: int, body: bytes) -> tuple[bytes, int] | None:
+        """The stub of a chunk that is the same when it is read back, and its number of rows; None: it was erased."""
+        chunk = decode(body)
+        if chunk.erased or chunk.inputs is None:
+            return None
+        stub = bodies.stub(self._file.name, model, at_us, chunk.layout, body)
+        if encode(bodies.chunk(self._file.name, seq, model, at_us, stub)) != body:
+            raise JournalDamaged("it is not the same when it is read back")
+        return stub, chunk.n_rows

@@ -1,0 +1,482 @@
+"""Compaction: chunks that became Parquet are the bytes that they were, whoever reads them, whatever went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.chunk import Chunk, Layout, encode, pack_columns, pack_outputs
+from gateway.columns import Columns, fill_of
+from gateway.errors import JournalDamaged, JournalUnavailable
+from gateway.journal import Draft, PredictionReader
+from gateway.journal.cold import Bodies, is_stub
+from gateway.journal.compaction import Compacted, compact
+from gateway.journal.sqlite import opened, rows
+from gateway.journal.survey import survey
+from registry.types import Feature, InputSchema, OutputTensor
+from tests.chunks import arrays, columns_of, layouts, requests_of
+from tests.faults import Faults
+from tests.journals import Journal, draft, journal_in
+
+DAY_US = 86_400_000_000
+LATER_US = 2**60
+ODD = Columns(1, {"float64": np.array([[7.0]]), "string": np.array([["x"]], object)}, {"float64": np.array([[True]])})
+"""A value where nothing was sent: none that gateways put there."""
+
+
+def bodies(journal: Journal, name: str = "1.1.db") -> list[bytes]:
+    """The stored bodies of a file, in order."""
+    with closing(opened(journal.predictions / name)) as db:
+        return [row[0] for row in rows(db, "SELECT body FROM chunk ORDER BY seq")]
+
+
+def everything(reader: PredictionReader) -> list[Any]:
+    """All that readers are told."""
+    told: list[Any] = []
+    for state in reader.writers():
+        heads = reader.heads(state.writer, 0, 10_000)
+        told += [state.last_seq, state.watermark_us, heads]
+        for head in heads:
+            chunk = reader.chunk(state.writer, head.seq)
+            told += [encode(chunk), reader.layout(state.writer, chunk.layout)]
+            told += [reader.associated(chunk.model, name) for name in chunk.requests.associations or () if name]
+    return told
+
+
+def read(store: Path) -> list[Any]:
+    """The same, by somebody who has just come."""
+    with journal_in(store) as journal:
+        return everything(journal.reader())
+
+
+# --- a chunk is what it was
+
+
+@st.composite
+def regular(draw: st.DrawFn) -> Draft:
+    """A chunk as writers make them: of the values that were not sent it holds what stands for them."""
+    layout, n_rows = draw(layouts()), draw(st.integers(1, 9))
+    columns = filled(draw(columns_of(layout, n_rows)), layout)
+    outputs = {tensor.name: arrays(draw, tensor.dtype, n_rows, tensor.width or 1) for tensor in layout.outputs}
+    chunk = Chunk(
+        layout=layout.digest,
+        model=draw(st.sampled_from(["loans", "a-1"])),
+        version=draw(st.integers(1, 2**31 - 1)),
+        generation=draw(st.integers(1, 2**31 - 1)),
+        purpose=draw(st.sampled_from(["live", "test", "pinned"])),
+        bucket=draw(st.integers(-(2**63), 2**63 - 1)),
+        at_us=draw(st.integers(0, 3 * DAY_US)),
+        n_rows=n_rows,
+        runs=(0, *sorted(draw(st.sets(st.integers(1, 9)).map(lambda places: {p for p in places if p < n_rows})))),
+        secret=draw(st.binary(min_size=16, max_size=16)),
+        inputs=pack_columns(columns),
+        outputs=pack_outputs(outputs, layout.outputs),
+        requests=draw(requests_of(n_rows)),
+    )
+    return Draft(chunk, layout)
+
+
+def filled(columns: Columns, layout: Layout) -> Columns:
+    """As gateways have it: what was not sent becomes what stands for it; what nothing stands for is always sent."""
+    features = {feature.name: feature for feature in layout.schema.features}
+    for dtype, mask in columns.missing.items():
+        for k, name in enumerate(layout.groups[dtype]):
+            stands = fill_of(features[name])
+            if stands is None:
+                mask[:, k] = False
+            else:
+                columns.blocks[dtype][mask[:, k], k] = stands
+    return columns
+
+
+@settings(max_examples=80, deadline=None)
+@given(drafts=st.lists(regular(), min_size=1, max_size=5))
+def test_every_chunk_that_can_be_comes_back_byte_for_byte(
+    drafts: list[Draft], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    drafts.sort(key=lambda each: each.chunk.at_us)
+    store = tmp_path_factory.mktemp("cold") / "store"
+    with journal_in(store) as journal:
+        with closing(journal.writer()) as writer:
+            writer.append(drafts)
+        before = everything(journal.reader())
+        made = compact(store, LATER_US)
+        assert (made.n_chunks, made.n_left, made.faults) == (len(drafts), 0, [])
+        assert all(map(is_stub, bodies(journal)))
+        assert everything(journal.reader()) == before
+        assert survey(store).faults == []
+    shutil.rmtree(store)
+
+
+def test_values_of_one_kind_that_are_equal_and_not_the_same_are_told_apart(journal: Journal) -> None:
+    """0.0 and -0.0, and NaN of several bits: a dictionary of Parquet's would make one of them."""
+    layout = Layout(InputSchema((Feature("x", "float64"),)), (OutputTensor("y", "float32", 2),))
+    x = np.array([0, 1 << 63, 0x7FF8 << 48, 0x7FF8 << 48 | 5, 0x7FF0 << 48 | 1] * 40, "<u8").view("<f8").reshape(-1, 1)
+    y = np.resize(np.array([0, 1 << 31, 0x7FC00000, 0x7FC00005], "<u4").view("<f4"), 400).reshape(-1, 2)
+    chunk = replace(
+        draft(200, layout=layout).chunk,
+        inputs=pack_columns(Columns(200, {"float64": x}, {})),
+        outputs=pack_outputs({"y": y}, layout.outputs),
+    )
+    with closing(journal.writer()) as writer:
+        writer.append([Draft(chunk, layout)])
+    assert compact(journal.store, LATER_US).n_chunks == 1
+    assert encode(journal.reader().chunk(1, 1)) == encode(chunk)
+
+
+def test_what_would_not_come_back_the_same_stays_where_it_is(journal: Journal) -> None:
+    """An odd one; one that was erased; one that is damaged."""
+    chunks = [
+        replace(draft().chunk, inputs=pack_columns(ODD)),
+        replace(draft().chunk, inputs=None, erased=True),
+        draft(city="Oslo").chunk,
+    ]
+    with closing(journal.writer()) as writer:
+        writer.append([Draft(chunk, draft().layout) for chunk in [*chunks, draft(city="Bern").chunk]])
+    with closing(opened(journal.predictions / "1.1.db")) as db:
+        db.execute("UPDATE chunk SET body = ? WHERE seq = 3", (encode(chunks[2]).replace(b"Oslo", b"Rome"),))
+    before = bodies(journal)
+    made = compact(journal.store, LATER_US)
+    assert (made.n_chunks, made.n_left) == (1, 3)
+    assert len(made.faults) == 1
+    assert made.faults[0].startswith("1.1.db: chunk 1 stays there: what cold/loans/day=1970-01-01/1.1.")
+    assert bodies(journal)[:3] == before[:3]
+    assert journal.reader().chunk(1, 4) == draft(city="Bern").chunk
+    again = compact(journal.store, LATER_US)
+    assert (again.n_chunks, again.n_left) == (0, 3)
+
+
+def test_a_checksum_that_is_right_by_chance_is_not_enough(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(journal.writer()) as writer:
+        writer.append([draft(city="Oslo")])
+    monkeypatch.setattr(Bodies, "chunk", lambda *_: draft(city="Rome").chunk)
+    made = compact(journal.store, LATER_US)
+    assert (made.n_chunks, made.n_left) == (0, 1)
+    assert made.faults == ["1.1.db: chunk 1 stays there: it is not the same when it is read back"]
+
+
+def test_the_control_without_a_proof_loses_what_parquet_does_not_have(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(journal.writer()) as writer:
+        writer.append([Draft(replace(draft().chunk, inputs=pack_columns(ODD)), draft().layout)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Bodies, "chunk", lambda *_: replace(draft().chunk, inputs=pack_columns(ODD)))
+        assert compact(journal.store, LATER_US).n_chunks == 1
+    with pytest.raises(JournalDamaged):
+        journal.reader().chunk(1, 1)
+
+
+# --- which files
+
+
+def test_only_what_nobody_writes_to_and_is_old_is_compacted(journal: Journal) -> None:
+    dead, day = journal.writer(), [0]
+    dead.append([draft(at_us=5)])
+    dead.close()
+    alive = journal.writer(checkpoint_s=0.001)
+    alive._today = lambda: day[0]
+    alive.append([draft(at_us=6)])
+    day[0] = 1
+    while alive._path.name == "2.1.db":  # until its checkpointer has seen that the day is another
+        alive.append([draft(at_us=7)])
+    young = journal.writer()
+    young.append([draft(at_us=LATER_US)])
+    young.close()
+    compact(journal.store, 6)
+    assert [is_stub(body) for name in ("1.1.db", "2.1.db", "3.1.db") for body in bodies(journal, name)[:1]] == [
+        True, False, False,
+    ]  # fmt: skip
+    made = compact(journal.store, LATER_US)
+    assert made.n_files == 1
+    assert all(map(is_stub, bodies(journal, "2.1.db")))
+    assert not any(map(is_stub, bodies(journal, alive._path.name)))
+    assert not any(map(is_stub, bodies(journal, "3.1.db")))
+    assert compact(journal.store, LATER_US) == Compacted()
+
+
+def test_a_file_that_was_never_made_and_a_store_without_any_are_nothing_to_do(journal: Journal) -> None:
+    assert compact(journal.store, LATER_US) == Compacted()
+    journal.predictions.mkdir(parents=True)
+    (journal.predictions / "1.1.db").touch()
+    assert compact(journal.store, LATER_US) == Compacted()
+
+
+def test_the_files_are_one_a_model_and_day_as_tools_expect_them(journal: Journal) -> None:
+    with closing(journal.writer()) as writer:
+        for n in range(6):
+            writer.append(
+                [draft(2, model="loans" if n % 3 else "cards", at_us=n * DAY_US // 2, associations=[f"a{n}", None])]
+            )
+    compact(journal.store, LATER_US)
+    names = sorted(path.relative_to(journal.store / "cold").parts[:2] for path in journal.store.rglob("*.parquet"))
+    assert names == [
+        ("cards", "day=1970-01-01"), ("cards", "day=1970-01-02"),
+        ("loans", "day=1970-01-01"), ("loans", "day=1970-01-02"), ("loans", "day=1970-01-03"),
+    ]  # fmt: skip
+    table = ds.dataset(journal.store / "cold" / "loans", partitioning="hive").to_table().sort_by("seq")
+    assert table["day"].to_pylist() == ["1970-01-01"] * 2 + ["1970-01-02"] * 2 + ["1970-01-03"] * 4
+    assert table["inputs.x"].to_pylist() == [0.0, 1.0] * 4
+    assert table["outputs.y"].to_pylist() == [0.0, 0.5] * 4
+    assert table["association_id"].to_pylist() == ["a1", None, "a2", None, "a4", None, "a5", None]
+
+
+def test_the_disk_has_room_again(journal: Journal) -> None:
+    with closing(journal.writer()) as writer:
+        for n in range(400):
+            writer.append([draft(20, at_us=n, city="a long name of a city" * 5)])
+    made = compact(journal.store, LATER_US)
+    n_bytes = sum(path.stat().st_size for path in journal.store.rglob("*") if path.name.startswith("1.1."))
+    assert made.n_bytes_after == n_bytes
+    assert made.n_bytes_before > 5 * n_bytes
+    with closing(opened(journal.predictions / "1.1.db")) as db:
+        assert db.pragma("freelist_count") == 0
+        assert db.pragma("application_id") == 0
+
+
+# --- while others read
+
+
+def test_whoever_reads_meanwhile_is_told_the_same(journal: Journal) -> None:
+    """One reader that came before, one that reads all the while, and one in the middle of a transaction of its own."""
+    with closing(journal.writer()) as writer:
+        for n in range(300):
+            writer.append([draft(3, at_us=n * DAY_US // 100, associations=[f"a{n}", None, None])])
+    before = read(journal.store)
+    early, done, wrong = journal.reader(), threading.Event(), []
+    assert everything(early) == before
+
+    def reads() -> None:
+        with closing(PredictionReader(journal.predictions)) as reader:
+            while not done.is_set():
+                wrong.extend([1] if everything(reader) != before else [])
+
+    thread = threading.Thread(target=reads)
+    thread.start()
+    try:
+        with closing(opened(journal.predictions / "1.1.db")) as slow:
+            cursor = slow.execute("SELECT body FROM chunk ORDER BY seq")
+            next(cursor)
+            made = compact(journal.store, LATER_US)
+            assert not any(is_stub(body) for (body,) in cursor)
+    finally:
+        done.set()
+        thread.join()
+    assert (made.n_chunks, wrong) == (300, [])
+    assert everything(early) == before
+    assert read(journal.store) == before
+    compact(journal.store, LATER_US)  # now nobody holds the log any more
+    assert not (journal.predictions / "1.1.db-wal").exists() or not (journal.predictions / "1.1.db-wal").stat().st_size
+
+
+# --- killed
+
+
+KILL = """
+import os, shutil, signal, sys
+from pathlib import Path
+import apsw
+from gateway.journal.compaction import compact
+import gateway.journal.cold_file
+
+template, folder, every = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir"}
+n_steps = 0
+
+def step(half=lambda: None):
+    global n_steps
+    n_steps += 1
+    if n_steps == dies_at:
+        half()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Dying(apsw.VFSFile):
+    def __init__(self, name, flags):
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data, offset):
+        step(lambda: super(Dying, self).xWrite(data[: len(data) // 2], offset))
+        super().xWrite(data, offset)
+
+class Vfs(apsw.VFS):
+    def __init__(self):
+        super().__init__("dying", "unix", makedefault=True)
+
+    def xOpen(self, name, flags):
+        return Dying(name, flags)
+
+for dies_at in range(1, 2_000, every):
+    store = folder / str(dies_at)
+    shutil.copytree(template, store)
+    pid = os.fork()
+    if pid == 0:
+        sys.addaudithook(lambda event, _: step() if event in EVENTS else None)
+        vfs = Vfs()
+        compact(store, 2**60)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+        sys.exit()
+"""
+
+
+def killed_at_every(nth: int, folder: Path) -> int:
+    """Compact a store again and again, killed at every n-th step; nothing may be lost. Returns how often it was."""
+    template, stores = folder / "template", folder / "killed"
+    with journal_in(template) as journal:
+        for _ in range(2):
+            with closing(journal.writer()) as writer:
+                for n in range(6):
+                    names = [f"a{n}", *[None] * 8]
+                    writer.append([draft(9, at_us=n * DAY_US // 2, associations=names, city="x" * 500)])
+    before = read(template)
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", KILL, template, stores, str(nth)], check=True, cwd=root)
+    n_partly, left = 0, list(stores.iterdir())
+    for store in left:
+        assert read(store) == before
+        with journal_in(store) as journal:
+            stubs = [is_stub(body) for name in ("1.1.db", "2.1.db") for body in bodies(journal, name)]
+            n_partly += any(stubs) and not all(stubs)
+        made = compact(store, LATER_US)
+        assert (made.n_left, sum(stubs) + made.n_chunks) == (0, 12)
+        assert read(store) == before
+        assert survey(store).faults == []
+        assert not list(store.rglob("*.new"))
+    assert n_partly > 0
+    return len(left) - 1  # in the last it was not killed
+
+
+def test_killed_at_some_step_nothing_is_lost_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    assert killed_at_every(17, tmp_path) > 9
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_nothing_is_lost_and_the_next_run_goes_on(tmp_path: Path, kept: Faults) -> None:
+    n = killed_at_every(1, tmp_path)
+    kept.record(
+        "kill -9 of a compaction, at each of its writes",
+        n,
+        f"{n:,} times everything was read as before, and the next run finished it",
+        "a stub without its proof: a chunk that cannot be read any more",
+    )
+
+
+# --- refused, and damaged
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from gateway.errors import JournalUnavailable
+from gateway.journal.compaction import compact
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    compact(Path(sys.argv[1]), 2**60)
+except JournalUnavailable as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("n_bytes", [100, 4_000, 30_000])
+def test_a_full_disk_is_told_and_loses_nothing(journal: Journal, n_bytes: int) -> None:
+    with closing(journal.writer()) as writer:
+        for n in range(60):
+            writer.append([draft(40, at_us=n, city=os.urandom(200).hex())])
+    before = read(journal.store)
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, journal.store, str(n_bytes)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert "journal_unavailable" in ran.stdout, ran.stdout + ran.stderr
+    assert read(journal.store) == before
+    assert not list(journal.store.rglob("*.parquet")) or n_bytes > 4_000
+    assert compact(journal.store, LATER_US).n_left == 0
+    assert read(journal.store) == before
+
+
+@pytest.fixture
+def compacted(journal: Journal) -> Path:
+    """Two days of one writer, compacted; the Parquet file of the first."""
+    with closing(journal.writer()) as writer:
+        for n in range(40):
+            writer.append([draft(2, at_us=n * DAY_US // 20, associations=[f"a{n}", None])])
+    assert compact(journal.store, LATER_US).n_chunks == 40
+    return next((journal.store / "cold" / "loans" / "day=1970-01-01").iterdir())
+
+
+def test_a_file_that_is_gone_is_told_and_the_others_are_read(journal: Journal, compacted: Path) -> None:
+    compacted.unlink()
+    reader = journal.reader()
+    with pytest.raises(JournalDamaged, match=rf"loans/day=1970-01-01/{compacted.name} is not there"):
+        reader.chunk(1, 3)
+    assert reader.chunk(1, 30) == draft(2, at_us=29 * DAY_US // 20, associations=["a29", None]).chunk
+    assert [fault.partition(": ")[0] for fault in survey(journal.store).faults[:20]] == ["1.1.db"] * 20
+
+
+def test_a_disk_that_refuses_is_not_taken_for_damage(journal: Journal, compacted: Path) -> None:
+    content = compacted.read_bytes()
+    compacted.unlink()
+    compacted.symlink_to(compacted)  # no permission stops root: a loop of links stops everybody
+    with pytest.raises(JournalUnavailable, match="Too many levels"):
+        journal.reader().chunk(1, 3)
+    compacted.unlink()
+    compacted.write_bytes(content)
+    assert journal.reader().chunk(1, 3).n_rows == 2
+
+
+def test_neither_another_footer_nor_other_rows_are_believed(journal: Journal, compacted: Path) -> None:
+    content = compacted.read_bytes()
+    shutil.copy(next((journal.store / "cold" / "loans" / "day=1970-01-02").iterdir()), compacted)
+    with pytest.raises(JournalDamaged, match="its footer does not match its checksum"):
+        journal.reader().chunk(1, 3)
+    compacted.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    with pytest.raises(JournalDamaged, match="row group 0 does not match its checksum"):
+        journal.reader().chunk(1, 3)
+    compacted.write_bytes(content)
+    reader = journal.reader()
+    assert reader.chunk(1, 3).n_rows == 2
+    with closing(opened(journal.predictions / "1.1.db")) as db:
+        db.execute("UPDATE chunk SET body = CAST(substr(body, 1, 20) || x'00000000' AS BLOB) WHERE seq = 4")
+        db.execute(
+            "UPDATE chunk SET body = CAST(substr(body, 1, 12) || zeroblob(8) || x'00000000' AS BLOB) WHERE seq = 5"
+        )
+    with pytest.raises(JournalDamaged, match="of chunk 4 does not match its checksum"):
+        reader.chunk(1, 4)
+    with pytest.raises(JournalDamaged, match="is not the file of this chunk any more"):
+        reader.chunk(1, 5)
+
+
+def test_every_byte_of_a_file_has_a_checksum(journal: Journal) -> None:
+    """The row groups follow one another to the footer, and each holds all of its columns."""
+    with closing(journal.writer()) as writer:
+        for n in range(40):
+            writer.append([draft(2_000, at_us=n, city=os.urandom(60).hex())])
+    compact(journal.store, LATER_US)
+    (path,) = journal.store.rglob("*.parquet")
+    footer = pq.read_metadata(path)
+    ends = [end for end, _ in json.loads(footer.metadata[b"understudy.groups"])]
+    assert footer.num_row_groups == len(ends) > 2
+    for i, (start, end) in enumerate(pairwise([4, *ends])):
+        columns = [footer.row_group(i).column(k) for k in range(footer.num_columns)]
+        firsts = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+        assert min(firsts) == start
+        assert max(first + column.total_compressed_size for first, column in zip(firsts, columns, strict=True)) == end
+    assert ends[-1] == path.stat().st_size - footer.serialized_size - 8
