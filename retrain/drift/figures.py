@@ -6,7 +6,7 @@ A verdict of a feature is by PSI over the last seven days, less what chance alon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from registry.types import Model, Task, TrainingReport
 from retrain.drift import measures
 from retrain.drift.bets import ALARM_DAYS, Detector
 from retrain.drift.estimate import estimated
-from retrain.drift.reference import N_SCORE_BINS, Bins
+from retrain.drift.reference import N_SCORE_BINS, Bins, Scores
 from retrain.drift.series import FIRST_DAYS, WINDOW_DAYS, Series, merged, total
 from retrain.drift.words import day_of, feature_sentence, percent, where
 
@@ -135,19 +135,27 @@ class Figures:
             since = self.at(self._series.buckets[int(quiet[-1]) + 1 if len(quiet) else 0]).isoformat()
         return {"verdict": verdict, "psi": float(psi[-1]), "psi_by_chance": float(chance[-1]), "since": since}
 
-    def scores(self, versions: Sequence[int]) -> list[dict[str, Any]]:
-        """How each version's scores have moved: from the training's where known, else from its own first days."""
+    def scores(self, versions: Sequence[int], learned: Mapping[int, Scores]) -> list[dict[str, Any]]:
+        """How each version's scores have moved: from those in its training, else from those of its own first days.
+
+        `learned`: the scores of challengers in their trainings, where those are known. Answers of a regression are
+        counted between the champion's cuts, so that those of another training cannot be compared with them.
+        """
+        of_training = {**learned, self._series.version: self._reference.scores}
         told = []
         for version in versions:
             days = self._series.scores(version)
-            known = self._reference.scores.score_counts if version == self._series.version else ()
+            scores = of_training.get(version)
+            known = scores.score_counts if scores and scores.cuts == self._reference.scores.cuts else ()
             first = [] if known else days[:FIRST_DAYS]
             later = days[len(first) :][-WINDOW_DAYS:]
             if not later or (not known and len(first) < FIRST_DAYS):
                 continue
             before = self._coarse(np.array(known) if known else total([sketch.counts for _, sketch in first]))
             now = self._coarse(total([sketch.counts for _, sketch in later]))
-            against = "the reference" if known else "its own first days"
+            against = "its own first days"
+            if known:
+                against = "the reference" if version == self._series.version else "its training"
             told.append({"version": version, **self._pair(before, now, f"scores of version {version}", against)})
         return told
 

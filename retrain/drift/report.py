@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registry.types import Lineup, Model, TrainingReport
 from retrain.drift.bets import ALARM_DAYS
 from retrain.drift.days import Stretch
 from retrain.drift.figures import ACT, WATCH, Figures
+from retrain.drift.reference import Scores
 from retrain.drift.series import WINDOW_DAYS, Series
 
 
@@ -18,11 +19,12 @@ def document_of(
     series: Series,
     *,
     training: TrainingReport | None,
+    learned: Mapping[int, Scores],
     bucket_s: int,
     n_late_rows: int,
     collecting: Sequence[Stretch],
 ) -> dict[str, Any]:
-    """The document, without the time as of which it holds."""
+    """The document, without the time as of which it holds; `learned`: challengers' scores in their trainings."""
     document: dict[str, Any] = {
         "model": model.name,
         "champion": lineup.champion,
@@ -50,7 +52,7 @@ def document_of(
             "through": told.at(max(series.days) + 1).isoformat(),
             "alarm": told.alarm(),
             "features": features,
-            "scores": told.scores([lineup.champion, *lineup.challengers]),
+            "scores": told.scores([lineup.champion, *lineup.challengers], learned),
             "outcomes": told.outcomes(),
             "performance": told.performance(),
             "estimate": told.estimate(),

@@ -23,6 +23,7 @@ from retrain.cohorts import matured_us
 from retrain.drift import days as derived
 from retrain.drift import reference as references
 from retrain.drift.days import DayReader, Realised, Stretch
+from retrain.drift.reference import Scores
 from retrain.drift.report import document_of
 from retrain.drift.series import Series
 from retrain.evidence import EvidenceError
@@ -122,12 +123,19 @@ class ModelDrift:
             document = document_of(
                 self.model, lineups[-1], self._series.get(champion, Series(champion)),
                 training=self._registry.version(self.model.name, champion).training,
+                learned=self._learned(lineups[-1].challengers),
                 bucket_s=self._bucket_s, n_late_rows=self._n_late_rows,
                 collecting=[self._stretches[b] for b in self._collecting.get(champion, [])],
             )  # fmt: skip
             document["as_of"] = moment(now_us).isoformat()
             self._registry.drift.save_document(self.model.name, document, moment(now_us))
             self._shown = True
+
+    def _learned(self, versions: Sequence[int]) -> dict[int, Scores]:
+        """The scores of each version in its training, where it was trained here."""
+        bodies = {version: self._registry.drift.reference(self.model.name, version) for version in versions}
+        made = {version: references.decode(body) for version, body in bodies.items() if body is not None}
+        return {version: reference.scores for version, reference in made.items() if reference.source == "training"}
 
     def has_counted(self, until_us: int) -> bool:
         """Whether no day that had ended by then is still to be counted: its end has to be promised by every writer."""

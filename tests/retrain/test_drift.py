@@ -17,7 +17,7 @@ from gateway.cli.commands import main
 from gateway.columns import Array
 from registry.types import Policy
 from retrain.cycle import run_retrain
-from retrain.drift.reference import Reference, encode, reference_of
+from retrain.drift.reference import Reference, Scores, encode, reference_of, score_counts_of
 from retrain.drift.watch import DriftWatch
 from tests.actors import SCHEMA, linear, logistic, signature
 from tests.journals import until
@@ -150,6 +150,27 @@ def test_everything_derived_is_derived_again_byte_for_byte(stage: Stage) -> None
             connection.exec_driver_sql(f"DELETE FROM {table}")
     stage.drift().step()
     assert (stored(stage), shown(stage)) == (before, document)
+
+
+def test_the_scores_of_a_challenger_are_compared_with_those_of_its_own_training(stage: Stage) -> None:
+    """Where it was trained here: from its first day on; without, only once its own first days are over."""
+    weights = (0.5, 0.0)
+    here, elsewhere = stage.challenger(logistic(weights)), stage.challenger(logistic((0.6, 0.0)))
+    usual = probability(np.random.default_rng(1).normal(size=(3_000, 2)), weights)
+    scores = Scores((), tuple(score_counts_of("binary", usual, ()).tolist()))
+    stage.registry.drift.save_reference("m", 1, encode(trained()))
+    stage.registry.drift.save_reference("m", here, encode(replace(trained(), scores=scores)))
+    drift = stage.drift()
+    for day in range(9):
+        lives(stage, range(day, day + 1), drift, shift=3.0 if day > 3 else 0.0)
+        stage.shadow(here, answers(weights))
+        stage.shadow(elsewhere, answers((0.6, 0.0)))
+        told = {each["version"]: each for each in shown(stage)["scores"]}
+        if day == 5:
+            assert told.keys() == {here}
+            assert told[here]["verdict"] == "stable"
+            assert told[here]["sentence"].endswith("against its training")
+    assert told[here]["verdict"] == "act"
 
 
 def test_days_of_the_champion_before_are_derived_again_where_a_later_reference_was_kept(stage: Stage) -> None:
