@@ -31,7 +31,7 @@ def by_association(files: Files, model: Model, association_id: str) -> list[dict
 
 def document(files: Files, model: Model, address: Address) -> dict[str, Any]:
     """Everything that is known of one row."""
-    chunk = files.reader.chunk(address.writer, address.seq)
+    chunk = files.reader.chunk(address.writer, address.seq, anew=True)
     layout = files.reader.layout(address.writer, chunk.layout)
     starts = chunk.starts().tolist()
     number = max(i for i, start in enumerate(starts) if start <= address.row)

@@ -64,6 +64,7 @@ THEIRS = {
         "gateway/journal/scan.py",
         "gateway/journal/replayed.py",
         "gateway/journal/compaction.py",
+        "gateway/journal/erasure.py",
     ],
     "click": ["gateway/cli/options.py", "gateway/cli/serve.py"],
     "google": ["registry/inspection.py"],

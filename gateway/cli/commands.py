@@ -37,6 +37,7 @@ COMMANDS = {
     "replay": "replay",
     "export": "export",
     "compact": "compact",
+    "erase": "erase",
     "bundle": "bundle",
     "keys": "keys",
     "audit": "audit",

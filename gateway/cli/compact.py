@@ -49,7 +49,7 @@ def compact(days: int, as_json: bool, config: Path | None, data_dir: str | None)
         with Registry.open(settings.folder, now=clock.now) as registry:
             clock.refresh(registry)
         before_us = micros(clock.now() - timedelta(days=days))
-        with only_one(settings.folder, "compact", threading.Event()):
+        with only_one(settings.folder, "upkeep", threading.Event()):
             made = compacted(settings.folder, before_us, progress=_say)
     show(made, lambda: _text(made), as_json=as_json)
     if made.faults:

@@ -47,6 +47,12 @@ def cold_folder(store: Path) -> Path:
     return store / "cold"
 
 
+def discard_unfinished(store: Path) -> None:
+    """Remove what a compaction left that was killed; not beside one."""
+    for left in cold_folder(store).rglob("*.new"):
+        left.unlink()
+
+
 @lru_cache(1_024)
 def cold_path(store: Path, model: str, day: int, file: str, layout: bytes) -> Path:
     """The file for chunks of a model, stamped on that day since 1970, from that file of predictions.

@@ -22,16 +22,25 @@ from msgspec import Struct
 
 from gateway.chunk import decode, encode
 from gateway.errors import JournalDamaged, JournalUnavailable
-from gateway.journal.cold import DAY_US, Bodies, cold_folder, cold_path, is_stub
+from gateway.journal.cold import DAY_US, Bodies, cold_path, discard_unfinished, is_stub
 from gateway.journal.cold_file import ColdWriter
 from gateway.journal.reader import files_in
 from gateway.journal.sets import Located
-from gateway.journal.sqlite import checkpoint, load_layout, named, opened, rows, scalar, size_of, transaction
+from gateway.journal.sqlite import (
+    LOOSE,
+    checkpoint,
+    load_layout,
+    named,
+    opened,
+    rebuild,
+    rows,
+    scalar,
+    size_of,
+    transaction,
+)
 from gateway.locks import is_locked, lock_path
 
 CHUNKS_AT_ONCE = 256
-LOOSE = 1
-"""The `application_id` of a file whose bodies became stubs, until it is shrunk: a killed run leaves it so."""
 _SOME = "SELECT seq, model, at_us, body FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
 
 
@@ -56,8 +65,7 @@ def compact(store: Path, before_us: int, progress: Callable[[str], None] = lambd
         JournalUnavailable: the disk refuses or is full; nothing is lost, and the next run goes on.
     """
     made = Compacted()
-    for left in cold_folder(store).rglob("*.new"):
-        left.unlink()
+    discard_unfinished(store)
     for file in list(_done_with(store / "predictions")):
         try:
             _File(store, file, made).compact(before_us, progress)
@@ -97,8 +105,7 @@ class _File:
             written = self._write(db)
             self._prove(db)
             if db.pragma("application_id") == LOOSE:
-                db.pragma("temp_store", "memory")  # the place for temporary files is nobody's promise
-                db.execute("VACUUM; PRAGMA application_id = 0")
+                rebuild(db)
         checkpoint(self._file, max_wal_bytes=0)
         self._made.n_files += 1
         self._made.n_bytes_before += n_bytes

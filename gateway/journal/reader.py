@@ -25,7 +25,7 @@ from msgspec import Struct
 from gateway.chunk import Chunk, Layout
 from gateway.columns import Array
 from gateway.errors import JournalDamaged, JournalUnavailable, NotFound
-from gateway.journal.cold import Bodies
+from gateway.journal.cold import Bodies, is_stub
 from gateway.journal.sqlite import load_layout, named, opened, rows, scalar, unchecked
 from gateway.journal.writer import file_name
 from gateway.locks import is_locked, lock_path
@@ -138,15 +138,15 @@ class PredictionReader:
             raise JournalDamaged(f"writer {writer}: of the chunks {found[0].seq} to {found[-1].seq} some are missing")
         return found
 
-    def chunk(self, writer: int, seq: int) -> Chunk:
-        """One chunk by its key.
+    def chunk(self, writer: int, seq: int, *, anew: bool = False) -> Chunk:
+        """One chunk by its key; `anew`: as it is now, though it was read a moment ago, as only an erasure changes it.
 
         Raises:
             NotFound: there is none.
             JournalDamaged: a stored byte is not what was written.
         """
         key = writer, seq
-        if key in self._recent:  # a chunk never changes, and several challengers read it one after the other
+        if key in self._recent and not anew:  # several challengers read it one after the other
             self._recent.move_to_end(key)
             return self._recent[key]
         for db in self.connections(writer, seq - 1):
@@ -190,7 +190,13 @@ class PredictionReader:
             JournalDamaged: it is not what was written.
             JournalUnavailable: it is cold, and cannot be read now.
         """
-        return self._bodies.chunk(db.filename, *stored)
+        try:
+            return self._bodies.chunk(db.filename, *stored)
+        except JournalDamaged:
+            now = rows(db, ONE, stored[:1]) if is_stub(stored[-1]) else []
+            if not now or now[0] == stored:
+                raise
+            return self._bodies.chunk(db.filename, *now[0])  # an erasure has brought it back meanwhile
 
     def _believed(self, db: apsw.Connection, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """A head as the chunk's own bytes have it, which have a checksum; as it stands where those are damaged."""

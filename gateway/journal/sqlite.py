@@ -30,6 +30,9 @@ OLDEST_SAFE = (3, 51, 3)
 CHECKSUM_BYTES = 8
 """At the end of each page, as SQLite's checksum VFS wants them: https://sqlite.org/cksumvfs.html."""
 
+CLEAN, LOOSE = 2, 1
+"""The `application_id` of a file: nothing that was deleted or moved has left anything in it; or it is to be shrunk."""
+
 SYNCHRONOUS = {"process": "NORMAL", "power": "FULL"}
 """OFF is not an option: it survives kill -9, passes every such test, and loses data with the power."""
 
@@ -100,8 +103,11 @@ def connect(path: Path, schema: str, *, durability: Durability = "process", busy
             db.pragma("journal_mode", "wal")
             db.pragma("synchronous", SYNCHRONOUS[durability])
             db.pragma("wal_autocheckpoint", 0)
+            db.pragma("secure_delete", "fast")  # or a page that is split keeps a copy of what it gave away
             if db.pragma("user_version") == 0:
-                db.execute(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = 1; COMMIT")
+                db.execute(
+                    f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = 1; PRAGMA application_id = {CLEAN}; COMMIT"
+                )
         db.set_busy_timeout(round(busy_s * 1_000))
     except (apsw.Error, OSError) as error:
         if db is not None:
@@ -187,6 +193,12 @@ def load_layout(db: apsw.Connection, digest: bytes) -> Layout:
     if layout.digest != digest:
         raise JournalDamaged(f"{Path(db.filename).name}: layout {digest.hex()} does not match its digest")
     return layout
+
+
+def rebuild(db: apsw.Connection) -> None:
+    """Make the file as small as it can be, with nothing left of what was deleted; raises apsw.Error."""
+    db.pragma("temp_store", "memory")  # the place for temporary files is nobody's promise
+    db.execute(f"VACUUM; PRAGMA application_id = {CLEAN}")
 
 
 class Checkpointer:

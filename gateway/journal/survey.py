@@ -168,6 +168,9 @@ def _ledger(found: Surveyed, path: Path) -> Iterator[str]:
                 except JournalDamaged as error:
                     yield f"{path.name}: replay {replay} of '{model}' on chunk {seq} of writer {writer}: {error}"
         yield from _layouts(db, layouts)
+        if scalar(db, "SELECT 1 FROM sqlite_schema WHERE name = 'erasing'"):
+            for model, n in _each(db, "SELECT model, count(*) FROM erasing GROUP BY model"):
+                yield f"{path.name}: {n} erasures of '{model}' were begun and not finished: erase again"
         for model, version, writer, seq in _each(db, "SELECT model, version, writer, seq FROM cursor"):
             if seq > found.last_seqs.get(writer, 0):
                 yield (

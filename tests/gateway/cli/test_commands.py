@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("logs_as_before")
 COMMANDS = (
     "demo", "stream", "serve", "gateway", "shadow", "retrain", "register", "status", "evidence", "drift", "promote",
     "rollback", "retire", "predict", "outcome", "wait", "export", "doctor", "keys", "propose", "proposals", "approve",
-    "reject", "lift-bar", "audit", "compare", "recipe", "train", "trainings", "replay", "enlist", "compact",
+    "reject", "lift-bar", "audit", "compare", "recipe", "train", "trainings", "replay", "enlist", "compact", "erase",
 )  # fmt: skip
 HOUSE = json.dumps({"area": 50.0, "rooms": 2})
 

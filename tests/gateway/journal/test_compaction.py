@@ -27,12 +27,13 @@ from gateway.errors import JournalDamaged, JournalUnavailable
 from gateway.journal import Draft, PredictionReader
 from gateway.journal.cold import Bodies, is_stub
 from gateway.journal.compaction import Compacted, compact
-from gateway.journal.sqlite import opened, rows
+from gateway.journal.sqlite import CLEAN, opened, rows
 from gateway.journal.survey import survey
 from registry.types import Feature, InputSchema, OutputTensor
 from tests.chunks import arrays, columns_of, layouts, requests_of
 from tests.faults import Faults
 from tests.journals import Journal, draft, journal_in
+from tests.killing import killed_copies
 
 DAY_US = 86_400_000_000
 LATER_US = 2**60
@@ -247,7 +248,7 @@ def test_the_disk_has_room_again(journal: Journal) -> None:
     assert made.n_bytes_before > 5 * n_bytes
     with closing(opened(journal.predictions / "1.1.db")) as db:
         assert db.pragma("freelist_count") == 0
-        assert db.pragma("application_id") == 0
+        assert db.pragma("application_id") == CLEAN
 
 
 # --- while others read
@@ -288,53 +289,6 @@ def test_whoever_reads_meanwhile_is_told_the_same(journal: Journal) -> None:
 # --- killed
 
 
-KILL = """
-import os, shutil, signal, sys
-from pathlib import Path
-import apsw
-from gateway.journal.compaction import compact
-import gateway.journal.cold_file
-
-template, folder, every = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir"}
-n_steps = 0
-
-def step(half=lambda: None):
-    global n_steps
-    n_steps += 1
-    if n_steps == dies_at:
-        half()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Dying(apsw.VFSFile):
-    def __init__(self, name, flags):
-        super().__init__("unix", name, flags)
-
-    def xWrite(self, data, offset):
-        step(lambda: super(Dying, self).xWrite(data[: len(data) // 2], offset))
-        super().xWrite(data, offset)
-
-class Vfs(apsw.VFS):
-    def __init__(self):
-        super().__init__("dying", "unix", makedefault=True)
-
-    def xOpen(self, name, flags):
-        return Dying(name, flags)
-
-for dies_at in range(1, 2_000, every):
-    store = folder / str(dies_at)
-    shutil.copytree(template, store)
-    pid = os.fork()
-    if pid == 0:
-        sys.addaudithook(lambda event, _: step() if event in EVENTS else None)
-        vfs = Vfs()
-        compact(store, 2**60)
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
-        sys.exit()
-"""
-
-
 def killed_at_every(nth: int, folder: Path) -> int:
     """Compact a store again and again, killed at every n-th step; nothing may be lost. Returns how often it was."""
     template, stores = folder / "template", folder / "killed"
@@ -345,9 +299,8 @@ def killed_at_every(nth: int, folder: Path) -> int:
                     names = [f"a{n}", *[None] * 8]
                     writer.append([draft(9, at_us=n * DAY_US // 2, associations=names, city="x" * 500)])
     before = read(template)
-    root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", KILL, template, stores, str(nth)], check=True, cwd=root)
-    n_partly, left = 0, list(stores.iterdir())
+    n_partly = 0
+    left = killed_copies(template, stores, "gateway.journal.compaction.compact(store, 2**60)", nth)
     for store in left:
         assert read(store) == before
         with journal_in(store) as journal:
