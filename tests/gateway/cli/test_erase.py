@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from click.testing import CliRunner, Result
 
 from gateway.cli.commands import main
+from registry.types import Policy
+from tests.actors import logistic
+from tests.journals import record
 from tests.models import Made
+from tests.seasons import answers
 from tests.servers import running
+from tests.stage import DAY, at_us, staged
 
 WHO = "customer-4711-of-the-bank"
 
 
-def erase(store: Path, *more: str, stdin: str | None = None) -> Result:
-    command = ["erase", "loan", "--association-id", WHO, "--reason", "ticket 12", "--data-dir", str(store), *more]
+def erase(store: Path, *more: str, model: str = "loan", stdin: str | None = None) -> Result:
+    command = ["erase", model, "--association-id", WHO, "--reason", "ticket 12", "--data-dir", str(store), *more]
     return CliRunner().invoke(main, command, input=stdin)
 
 
@@ -55,6 +63,33 @@ def test_below_a_server_it_is_gone_at_once_and_outcomes_still_find_their_row(
     assert [line["model"] for line in lines] == ["loan", "loan"]
     assert lines[0]["detail"] == {"n_rows": 1, "n_neighbours": 1, "n_outcomes": 1, "reason": "ticket 12"}
     assert CliRunner().invoke(main, ["audit", "verify", "--data-dir", str(store)]).exit_code == 0
+
+
+def test_evidence_comes_to_what_it_came_to(tmp_path: Path) -> None:
+    """An id on rows of several days is one proof, by its new name as by its old one."""
+    store = tmp_path / "lived"
+    with staged(store) as stage:
+        stage.declare(Policy(maturity_s=float(DAY)))
+        stage.champion(logistic((1.0, 0.0)))
+        challenger = stage.challenger(logistic((0.0, 1.0)))
+        for day in range(4):
+            rows = np.random.default_rng(day).normal(size=(40, 2))
+            names = [WHO if n % 7 == day else f"{day} {n}" for n in range(40)]
+            stage.predict(day + 0.25, rows, associations=names)
+            happened = zip(names, (rows[:, 1] > 0).astype(int).tolist(), strict=True)
+            records = [record(value, at_us(day + 0.5), to=name, model="m") for name, value in happened]
+            stage.ledger.append_outcomes(stage.writer.writer, day + 1, records)
+        stage.shadow(challenger, answers((0.0, 1.0)))
+        stage.clock(6)
+    erased = shutil.copytree(store, tmp_path / "erased")
+    assert erase(erased, "--yes", "--json", model="m").exit_code == 0
+    entries: list[dict[str, Any]] = []
+    for folder in (store, erased):
+        with staged(folder) as stage:
+            stage.close_all()
+            entries.append(stage.entry(challenger))
+    assert entries[0]["n_matured"] > 50
+    assert entries[0] == entries[1]
 
 
 def test_what_there_is_not_is_told(tmp_path: Path) -> None:
