@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from gateway.cli.options import Failed, failing_in_one_line, json_option, settings_of, show, store_options
+from gateway.cli.options import Failed, json_option, show, store_options
+from gateway.cli.upkeep import upkeep_of
 
 if TYPE_CHECKING:
     from gateway.journal.compaction import Compacted
@@ -34,23 +34,11 @@ def compact(days: int, as_json: bool, config: Path | None, data_dir: str | None)
     were recorded, or an error. It may run while the store is served, and be killed at any time; the next run goes on.
     Outcomes and shadow scores stay where they are.
     """
-    from gateway.clock import JournalClock
-    from gateway.errors import InvalidInput
-    from gateway.journal import only_one
     from gateway.journal.compaction import compact as compacted
     from gateway.records import micros
-    from registry.store import Registry
 
-    settings = settings_of(config, data_dir)
-    with failing_in_one_line():
-        if not settings.folder.exists():
-            raise InvalidInput(f"there is no store at {settings.folder}")
-        clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
-        with Registry.open(settings.folder, now=clock.now) as registry:
-            clock.refresh(registry)
-        before_us = micros(clock.now() - timedelta(days=days))
-        with only_one(settings.folder, "upkeep", threading.Event()):
-            made = compacted(settings.folder, before_us, progress=_say)
+    with upkeep_of(config, data_dir) as (store, _, now):
+        made = compacted(store, micros(now - timedelta(days=days)), progress=_say)
     show(made, lambda: _text(made), as_json=as_json)
     if made.faults:
         raise Failed("not everything could be compacted: see above")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from gateway.cli.models import REASON
-from gateway.cli.options import Failed, failing_in_one_line, json_option, settings_of, show, store_options
+from gateway.cli.options import Failed, json_option, show, store_options
+from gateway.cli.upkeep import upkeep_of
 
 if TYPE_CHECKING:
     from gateway.journal.erasure import Erased
@@ -37,27 +37,16 @@ def erase(
     of others that were recorded in one piece with it (those of the same request or moment) lose their inputs, too,
     and are counted. It may run while the store is served, and be killed; doctor tells what was not finished.
     """
-    from gateway.clock import JournalClock
-    from gateway.errors import InvalidInput
-    from gateway.journal import only_one
     from gateway.journal.erasure import erase as erased
-    from registry.store import Registry
     from registry.types import Principal
 
-    settings = settings_of(config, data_dir)
     if not yes:
         click.confirm(f"Erase what was sent to {model} with this id? It cannot be undone.", abort=True, err=True)
-    with failing_in_one_line():
-        if not settings.folder.exists():
-            raise InvalidInput(f"there is no store at {settings.folder}")
-        clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
-        with Registry.open(settings.folder, now=clock.now) as registry:
-            clock.refresh(registry)
-            registry.model(model)
-            with only_one(settings.folder, "upkeep", threading.Event()):
-                made = erased(settings.folder, model, association_id)
-            counts = {"n_rows": made.n_rows, "n_neighbours": made.n_neighbours, "n_outcomes": made.n_outcomes}
-            registry.record("erase", by=Principal.local_operator(), model=model, detail=counts | {"reason": reason})
+    with upkeep_of(config, data_dir) as (store, registry, _):
+        registry.model(model)  # raises for one that there is not
+        made = erased(store, model, association_id)
+        counts = {"n_rows": made.n_rows, "n_neighbours": made.n_neighbours, "n_outcomes": made.n_outcomes}
+        registry.record("erase", by=Principal.local_operator(), model=model, detail=counts | {"reason": reason})
     show(made, lambda: _text(made), as_json=as_json)
     if made.held:
         raise Failed(f"somebody reads {', '.join(made.held)} just now, whose logs may hold it still: erase it again")
