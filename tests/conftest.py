@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+if platform.machine() == "x86_64":  # before numpy: BLAS chooses kernels by the processor, and on some virtual machines
+    os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")  # that is another one from process to process
 
 from tests.faults import Faults
 from tests.models import Made, made_models
