@@ -25,9 +25,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Only files of predictions whose last one is so many days old.",
 )
+@click.option(
+    "--least-bytes",
+    type=click.IntRange(0),
+    default=65_536,
+    show_default=True,
+    help="Leave the days of a model that take less in a file: a Parquet file for each would take more.",
+)
 @store_options
 @json_option
-def compact(days: int, as_json: bool, config: Path | None, data_dir: str | None) -> None:
+def compact(days: int, least_bytes: int, as_json: bool, config: Path | None, data_dir: str | None) -> None:
     """Move old predictions of a store into Parquet files, one a model and day, and give back what is free then.
 
     Nothing is lost or answered differently: whatever reads a prediction reads it from there, and gets the bytes that
@@ -38,7 +45,7 @@ def compact(days: int, as_json: bool, config: Path | None, data_dir: str | None)
     from gateway.records import micros
 
     with upkeep_of(config, data_dir) as (store, _, now):
-        made = compacted(store, micros(now - timedelta(days=days)), progress=_say)
+        made = compacted(store, micros(now - timedelta(days=days)), progress=_say, least_bytes=least_bytes)
     show(made, lambda: _text(made), as_json=as_json)
     if made.faults:
         raise Failed("not everything could be compacted: see above")

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from gateway.chunk import decode, encode
 from gateway.errors import JournalDamaged, JournalUnavailable
-from gateway.journal.cold import DAY_US, Bodies, cold_path, discard_unfinished, is_stub
+from gateway.journal.cold import DAY_US, STUB, Bodies, cold_path, discard_unfinished, is_stub
 from gateway.journal.cold_file import ColdWriter
 from gateway.journal.reader import files_in
 from gateway.journal.sets import Located
@@ -41,6 +41,14 @@ from gateway.journal.sqlite import (
 from gateway.locks import is_locked, lock_path
 
 CHUNKS_AT_ONCE = 256
+LEAST_BYTES = 65_536
+"""Of bodies of a model and day: a Parquet file takes some 7 kB before it holds anything."""
+_IS_STUB = f"substr(body, 1, {len(STUB)}) = x'{STUB.hex()}'"
+_WORTH = (
+    f"SELECT model, at_us / {DAY_US} FROM chunk GROUP BY 1, 2 "
+    f"HAVING total(length(body) * NOT {_IS_STUB}) >= ? OR max({_IS_STUB})"
+)
+"""The days of models that are large enough, or were begun."""
 _SOME = "SELECT seq, model, at_us, body FROM chunk WHERE seq > ? ORDER BY seq LIMIT ?"
 
 
@@ -58,8 +66,20 @@ class Compacted(Struct):
     """What should not be: of a file that was left as it is, and of the first such chunk of a file; a sentence each."""
 
 
-def compact(store: Path, before_us: int, progress: Callable[[str], None] = lambda _: None) -> Compacted:
+def compact(
+    store: Path,
+    before_us: int,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    least_bytes: int = LEAST_BYTES,
+) -> Compacted:
     """Compact every file of predictions whose last chunk was stamped before that time. One at a time in a store.
+
+    Args:
+        store: the folder.
+        before_us: microseconds since 1970.
+        progress: is told the name of each file that is worked on.
+        least_bytes: a model's days whose bodies take less in a file stay where they are.
 
     Raises:
         JournalUnavailable: the disk refuses or is full; nothing is lost, and the next run goes on.
@@ -68,7 +88,7 @@ def compact(store: Path, before_us: int, progress: Callable[[str], None] = lambd
     discard_unfinished(store)
     for file in list(_done_with(store / "predictions")):
         try:
-            _File(store, file, made).compact(before_us, progress)
+            _File(store, file, made, least_bytes).compact(before_us, progress)
         except JournalDamaged as error:
             made.faults.append(str(error))
         except (pa.ArrowException, OSError) as error:
@@ -88,8 +108,9 @@ def _done_with(folder: Path) -> Iterator[Path]:
 class _File:
     """One file of predictions."""
 
-    def __init__(self, store: Path, file: Path, made: Compacted) -> None:
-        self._store, self._file, self._made = store, file, made
+    def __init__(self, store: Path, file: Path, made: Compacted, least_bytes: int) -> None:
+        self._store, self._file, self._made, self._least_bytes = store, file, made, least_bytes
+        self._worth: set[tuple[str, int]] = set()
         self._writer = int(file.name.partition(".")[0])
 
     def compact(self, before_us: int, progress: Callable[[str], None]) -> None:
@@ -99,7 +120,10 @@ class _File:
             if scalar(db, "PRAGMA user_version") == 0:
                 return  # its writer was killed before it had made it
             last_us = scalar(db, "SELECT at_us FROM chunk ORDER BY seq DESC LIMIT 1")
-            if last_us is None or last_us >= before_us or not self._has_work(db):
+            if last_us is None or last_us >= before_us:
+                return
+            self._worth = set(rows(db, _WORTH, (self._least_bytes,)))
+            if not self._has_work(db):
                 return
             progress(self._file.name)
             written = self._write(db)
@@ -122,11 +146,11 @@ class _File:
         return bool(size_of(self._wal) or db.pragma("application_id") == LOOSE or next(self._hot(db), None))
 
     def _hot(self, db: apsw.Connection) -> Iterator[list[tuple[int, str, int, bytes]]]:
-        """The rows whose bodies are still there, some at once; of every chunk that was never compacted."""
+        """The rows whose bodies are still there and worth moving, some at once."""
         after = 0
         while page := rows(db, _SOME, (after, CHUNKS_AT_ONCE)):
             after = page[-1][0]
-            if hot := [row for row in page if not is_stub(row[-1])]:
+            if hot := [row for row in page if (row[1], row[2] // DAY_US) in self._worth and not is_stub(row[-1])]:
                 yield hot
 
     def _write(self, db: apsw.Connection) -> list[Path]:

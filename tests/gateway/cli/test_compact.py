@@ -25,7 +25,7 @@ from tests.stage import DAY, staged
 def compact(store: Path, *more: str) -> Result:
     config = store.parent / "settings.toml"
     config.write_text(f'store = "{store}"\n[clock]\nsource = "caller"\n')
-    return CliRunner().invoke(main, ["compact", *more, "--config", str(config)])
+    return CliRunner().invoke(main, ["compact", "--least-bytes", "0", *more, "--config", str(config)])
 
 
 def cold_days(store: Path) -> list[str]:
@@ -58,6 +58,11 @@ def test_what_is_old_by_the_clock_of_the_store_is_moved_once(lived: Path) -> Non
     told = json.loads(compact(lived, "--older-than", "0", "--json").stdout)
     assert (told["n_files"], told["n_predictions"], told["faults"]) == (1, 50, [])
     assert compact(lived, "--older-than", "0").stdout == "nothing to compact\n"
+
+
+def test_days_that_are_not_worth_a_file_stay_where_they_are(lived: Path) -> None:
+    assert compact(lived, "--older-than", "0", "--least-bytes", "65536").stdout == "nothing to compact\n"
+    assert cold_days(lived) == []
 
 
 def test_a_store_that_there_is_not_is_told(tmp_path: Path) -> None:
@@ -107,7 +112,9 @@ def test_a_server_answers_for_cold_predictions_as_before(models: Mapping[str, Ma
         hot = _told(served, address)
     with running(store, {}, []) as served:
         assert _told(served, address) == hot
-        done = CliRunner().invoke(main, ["compact", "--older-than", "0", "--json", "--data-dir", str(store)])
+        done = CliRunner().invoke(
+            main, ["compact", "--older-than", "0", "--least-bytes", "0", "--json", "--data-dir", str(store)]
+        )
         assert json.loads(done.stdout)["n_predictions"] == 3
         assert served.predict("loan", made.rows[:1])["prediction_id"]
         outcome = [{"association_id": "a", "outcome": made.classes[0]}]

@@ -117,7 +117,7 @@ def test_every_chunk_that_can_be_comes_back_byte_for_byte(
         with closing(journal.writer()) as writer:
             writer.append(drafts)
         before = everything(journal.reader())
-        made = compact(store, LATER_US)
+        made = compact(store, LATER_US, least_bytes=0)
         assert (made.n_chunks, made.n_left, made.faults) == (len(drafts), 0, [])
         assert all(map(is_stub, bodies(journal)))
         assert everything(journal.reader()) == before
@@ -137,7 +137,7 @@ def test_values_of_one_kind_that_are_equal_and_not_the_same_are_told_apart(journ
     )
     with closing(journal.writer()) as writer:
         writer.append([Draft(chunk, layout)])
-    assert compact(journal.store, LATER_US).n_chunks == 1
+    assert compact(journal.store, LATER_US, least_bytes=0).n_chunks == 1
     assert encode(journal.reader().chunk(1, 1)) == encode(chunk)
 
 
@@ -153,13 +153,13 @@ def test_what_would_not_come_back_the_same_stays_where_it_is(journal: Journal) -
     with closing(opened(journal.predictions / "1.1.db")) as db:
         db.execute("UPDATE chunk SET body = ? WHERE seq = 3", (encode(chunks[2]).replace(b"Oslo", b"Rome"),))
     before = bodies(journal)
-    made = compact(journal.store, LATER_US)
+    made = compact(journal.store, LATER_US, least_bytes=0)
     assert (made.n_chunks, made.n_left) == (1, 3)
     assert len(made.faults) == 1
     assert made.faults[0].startswith("1.1.db: chunk 1 stays there: what cold/loans/day=1970-01-01/1.1.")
     assert bodies(journal)[:3] == before[:3]
     assert journal.reader().chunk(1, 4) == draft(city="Bern").chunk
-    again = compact(journal.store, LATER_US)
+    again = compact(journal.store, LATER_US, least_bytes=0)
     assert (again.n_chunks, again.n_left) == (0, 3)
 
 
@@ -167,7 +167,7 @@ def test_a_checksum_that_is_right_by_chance_is_not_enough(journal: Journal, monk
     with closing(journal.writer()) as writer:
         writer.append([draft(city="Oslo")])
     monkeypatch.setattr(Bodies, "chunk", lambda *_: draft(city="Rome").chunk)
-    made = compact(journal.store, LATER_US)
+    made = compact(journal.store, LATER_US, least_bytes=0)
     assert (made.n_chunks, made.n_left) == (0, 1)
     assert made.faults == ["1.1.db: chunk 1 stays there: it is not the same when it is read back"]
 
@@ -179,7 +179,7 @@ def test_the_control_without_a_proof_loses_what_parquet_does_not_have(
         writer.append([Draft(replace(draft().chunk, inputs=pack_columns(ODD)), draft().layout)])
     with monkeypatch.context() as patch:
         patch.setattr(Bodies, "chunk", lambda *_: replace(draft().chunk, inputs=pack_columns(ODD)))
-        assert compact(journal.store, LATER_US).n_chunks == 1
+        assert compact(journal.store, LATER_US, least_bytes=0).n_chunks == 1
     with pytest.raises(JournalDamaged):
         journal.reader().chunk(1, 1)
 
@@ -200,23 +200,23 @@ def test_only_what_nobody_writes_to_and_is_old_is_compacted(journal: Journal) ->
     young = journal.writer()
     young.append([draft(at_us=LATER_US)])
     young.close()
-    compact(journal.store, 6)
+    compact(journal.store, 6, least_bytes=0)
     assert [is_stub(body) for name in ("1.1.db", "2.1.db", "3.1.db") for body in bodies(journal, name)[:1]] == [
         True, False, False,
     ]  # fmt: skip
-    made = compact(journal.store, LATER_US)
+    made = compact(journal.store, LATER_US, least_bytes=0)
     assert made.n_files == 1
     assert all(map(is_stub, bodies(journal, "2.1.db")))
     assert not any(map(is_stub, bodies(journal, alive._path.name)))
     assert not any(map(is_stub, bodies(journal, "3.1.db")))
-    assert compact(journal.store, LATER_US) == Compacted()
+    assert compact(journal.store, LATER_US, least_bytes=0) == Compacted()
 
 
 def test_a_file_that_was_never_made_and_a_store_without_any_are_nothing_to_do(journal: Journal) -> None:
-    assert compact(journal.store, LATER_US) == Compacted()
+    assert compact(journal.store, LATER_US, least_bytes=0) == Compacted()
     journal.predictions.mkdir(parents=True)
     (journal.predictions / "1.1.db").touch()
-    assert compact(journal.store, LATER_US) == Compacted()
+    assert compact(journal.store, LATER_US, least_bytes=0) == Compacted()
 
 
 def test_the_files_are_one_a_model_and_day_as_tools_expect_them(journal: Journal) -> None:
@@ -225,7 +225,7 @@ def test_the_files_are_one_a_model_and_day_as_tools_expect_them(journal: Journal
             writer.append(
                 [draft(2, model="loans" if n % 3 else "cards", at_us=n * DAY_US // 2, associations=[f"a{n}", None])]
             )
-    compact(journal.store, LATER_US)
+    compact(journal.store, LATER_US, least_bytes=0)
     names = sorted(path.relative_to(journal.store / "cold").parts[:2] for path in journal.store.rglob("*.parquet"))
     assert names == [
         ("cards", "day=1970-01-01"), ("cards", "day=1970-01-02"),
@@ -242,7 +242,7 @@ def test_the_disk_has_room_again(journal: Journal) -> None:
     with closing(journal.writer()) as writer:
         for n in range(400):
             writer.append([draft(20, at_us=n, city="a long name of a city" * 5)])
-    made = compact(journal.store, LATER_US)
+    made = compact(journal.store, LATER_US, least_bytes=0)
     n_bytes = sum(path.stat().st_size for path in journal.store.rglob("*") if path.name.startswith("1.1."))
     assert made.n_bytes_after == n_bytes
     assert made.n_bytes_before > 5 * n_bytes
@@ -274,7 +274,7 @@ def test_whoever_reads_meanwhile_is_told_the_same(journal: Journal) -> None:
         with closing(opened(journal.predictions / "1.1.db")) as slow:
             cursor = slow.execute("SELECT body FROM chunk ORDER BY seq")
             next(cursor)
-            made = compact(journal.store, LATER_US)
+            made = compact(journal.store, LATER_US, least_bytes=0)
             assert not any(is_stub(body) for (body,) in cursor)
     finally:
         done.set()
@@ -282,7 +282,7 @@ def test_whoever_reads_meanwhile_is_told_the_same(journal: Journal) -> None:
     assert (made.n_chunks, wrong) == (300, [])
     assert everything(early) == before
     assert read(journal.store) == before
-    compact(journal.store, LATER_US)  # now nobody holds the log any more
+    compact(journal.store, LATER_US, least_bytes=0)  # now nobody holds the log any more
     assert not (journal.predictions / "1.1.db-wal").exists() or not (journal.predictions / "1.1.db-wal").stat().st_size
 
 
@@ -290,7 +290,7 @@ def test_whoever_reads_meanwhile_is_told_the_same(journal: Journal) -> None:
 
 
 def compact_all(store: Path) -> None:
-    compact(store, LATER_US)
+    compact(store, LATER_US, least_bytes=0)
 
 
 def killed_at_every(nth: int, folder: Path) -> int:
@@ -310,7 +310,7 @@ def killed_at_every(nth: int, folder: Path) -> int:
         with journal_in(store) as journal:
             stubs = [is_stub(body) for name in ("1.1.db", "2.1.db") for body in bodies(journal, name)]
             n_partly += any(stubs) and not all(stubs)
-        made = compact(store, LATER_US)
+        made = compact(store, LATER_US, least_bytes=0)
         assert (made.n_left, sum(stubs) + made.n_chunks) == (0, 12)
         assert read(store) == before
         assert survey(store).faults == []
@@ -346,7 +346,7 @@ from gateway.journal.compaction import compact
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    compact(Path(sys.argv[1]), 2**60)
+    compact(Path(sys.argv[1]), 2**60, least_bytes=0)
 except JournalUnavailable as error:
     print(error)
 """
@@ -365,7 +365,7 @@ def test_a_full_disk_is_told_and_loses_nothing(journal: Journal, n_bytes: int) -
     assert "journal_unavailable" in ran.stdout, ran.stdout + ran.stderr
     assert read(journal.store) == before
     assert not list(journal.store.rglob("*.parquet")) or n_bytes > 4_000
-    assert compact(journal.store, LATER_US).n_left == 0
+    assert compact(journal.store, LATER_US, least_bytes=0).n_left == 0
     assert read(journal.store) == before
 
 
@@ -375,7 +375,7 @@ def compacted(journal: Journal) -> Path:
     with closing(journal.writer()) as writer:
         for n in range(40):
             writer.append([draft(2, at_us=n * DAY_US // 20, associations=[f"a{n}", None])])
-    assert compact(journal.store, LATER_US).n_chunks == 40
+    assert compact(journal.store, LATER_US, least_bytes=0).n_chunks == 40
     return next((journal.store / "cold" / "loans" / "day=1970-01-01").iterdir())
 
 
@@ -426,7 +426,7 @@ def test_every_byte_of_a_file_has_a_checksum(journal: Journal) -> None:
     with closing(journal.writer()) as writer:
         for n in range(40):
             writer.append([draft(2_000, at_us=n, city=os.urandom(60).hex())])
-    compact(journal.store, LATER_US)
+    compact(journal.store, LATER_US, least_bytes=0)
     (path,) = journal.store.rglob("*.parquet")
     footer = pq.read_metadata(path)
     ends = [end for end, _ in json.loads(footer.metadata[b"understudy.groups"])]
