@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from gateway.chunk import Block, Chunk, Layout, Requests, pack_strings
-from gateway.columns import Array, fill_of
+from gateway.columns import NUMPY, Array, fill_of
 from gateway.journal.cold_table import OPTIONAL, valid_bit
-from registry.types import Dtype
+from registry.types import Dtype, Feature
 
 _decision_of = msgspec.json.Decoder(int | float | str | None).decode
 _FACTS = ("version", "generation", "purpose", "bucket", "secret", "told")
@@ -40,7 +40,7 @@ class ColdGroup:
         for dtype, names in layout.groups.items():
             sent = [self._columns[f"inputs.{name}"] for name in names]
             seen = [
-                column.fill_null(fill_of(features[name])) if column.null_count else column
+                column.fill_null(_stored_fill(features[name])) if column.null_count else column
                 for name, column in zip(names, sent, strict=True)
             ]
             self._valid[dtype] = np.stack([column.is_valid().to_numpy(zero_copy_only=False) for column in sent])
@@ -111,3 +111,8 @@ class ColdGroup:
     def _list(self, name: str, rows: slice) -> list[Any]:
         values: list[Any] = self._columns[name].slice(rows.start, rows.stop - rows.start).to_pylist()
         return values
+
+
+def _stored_fill(feature: Feature) -> Any:
+    """What stands for a missing value, as its column holds it: 0.1 is another number in float32."""
+    return np.array([fill_of(feature)], NUMPY[feature.dtype]).tolist()[0]

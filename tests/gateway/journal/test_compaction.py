@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.chunk import Chunk, Layout, encode, pack_columns, pack_outputs
-from gateway.columns import Columns, fill_of
+from gateway.columns import NUMPY, Columns, fill_of
 from gateway.errors import JournalDamaged, JournalUnavailable
 from gateway.journal import Draft, PredictionReader
 from gateway.journal.cold import Bodies, is_stub
 from gateway.journal.compaction import Compacted, compact
 from gateway.journal.sqlite import CLEAN, opened, rows
 from gateway.journal.survey import survey
-from registry.types import Feature, InputSchema, OutputTensor
+from registry.types import Dtype, Feature, InputSchema, OutputTensor
 from tests.chunks import arrays, columns_of, layouts, requests_of
 from tests.faults import Faults
 from tests.journals import Journal, draft, journal_in
@@ -139,6 +139,23 @@ def test_values_of_one_kind_that_are_equal_and_not_the_same_are_told_apart(journ
         writer.append([Draft(chunk, layout)])
     assert compact(journal.store, LATER_US, least_bytes=0).n_chunks == 1
     assert encode(journal.reader().chunk(1, 1)) == encode(chunk)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "default"),
+    [("float32", 0.1), ("float32", 16_777_217), ("float64", 2**53 + 1), ("int64", -(2**62) - 1), ("bool", True),
+     ("string", "none"), ("float32", None), ("string", None)],
+)  # fmt: skip
+def test_what_stands_for_a_missing_value_is_what_its_column_holds(journal: Journal, dtype: Dtype, default: Any) -> None:
+    feature = Feature("x", dtype, required=False, default=default)
+    layout = Layout(InputSchema((feature,)), (OutputTensor("y", "float32"),))
+    x, missing = np.array([[fill_of(feature)]], NUMPY[dtype]), np.array([[True]])
+    chunk = replace(draft(layout=layout).chunk, inputs=pack_columns(Columns(1, {dtype: x}, {dtype: missing})))
+    with closing(journal.writer()) as writer:
+        writer.append([Draft(chunk, layout)])
+    made = compact(journal.store, LATER_US, least_bytes=0)
+    assert (made.n_chunks, made.faults) == (1, [])
+    assert journal.reader().chunk(1, 1) == chunk
 
 
 def test_what_would_not_come_back_the_same_stays_where_it_is(journal: Journal) -> None:
