@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--older-than",
     "days",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 10_000),
     default=30,
     show_default=True,
     help="Only files of predictions whose last one is so many days old.",

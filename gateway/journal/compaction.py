@@ -117,6 +117,7 @@ class _File:
         """All three steps, where there is something to do."""
         n_bytes = self._n_bytes()
         with closing(opened(self._file)) as db:
+            db.set_busy_timeout(5_000)  # readers take locks for moments
             if scalar(db, "PRAGMA user_version") == 0:
                 return  # its writer was killed before it had made it
             last_us = scalar(db, "SELECT at_us FROM chunk ORDER BY seq DESC LIMIT 1")
@@ -195,9 +196,10 @@ class _File:
                 else:
                     stubs.append((proven[0], row[0]))
                     self._made.n_predictions += proven[1]
-            with transaction(db):
-                db.pragma("application_id", LOOSE)
-                db.executemany("UPDATE chunk SET body = ? WHERE seq = ?", stubs)
+            if stubs:
+                with transaction(db):
+                    db.pragma("application_id", LOOSE)
+                    db.executemany("UPDATE chunk SET body = ? WHERE seq = ?", stubs)
             self._made.n_chunks += len(stubs)
         self._made.faults += faults[:1]
 
