@@ -37,13 +37,17 @@ class Span(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """Who asked for a replay of what, when and why; never changes."""
+    """Who asked for a replay of what, when and why; never changes.
+
+    `reign`: the one of that moment, by whose terms is judged; None only in stores that did not keep it yet.
+    """
 
     span: Span
     window: TrainingWindow
     by: str
     reason: str
     at: datetime
+    reign: int | None = None
 
 
 class Replay(Struct, frozen=True):

@@ -19,11 +19,11 @@ from sqlalchemy import Connection, Select, func, select
 
 from registry.audit import append, canonical, digest_of_text
 from registry.database import Database
-from registry.errors import ReplayRefused, UnknownReplay
+from registry.errors import NoChampion, ReplayRefused, UnknownReplay
 from registry.lookup import find_model, find_version, generation_of
 from registry.replay import Asked, Replay, Span, TrainingWindow
 from registry.rows import AnyRow, to_document
-from registry.tables import replays
+from registry.tables import reigns, replays
 from registry.types import Principal, Version
 
 
@@ -49,11 +49,15 @@ class Replays:
 
         Raises:
             UnknownModel, UnknownVersion: there is nothing to replay.
+            NoChampion: nobody has answered anything yet.
             ReplayRefused: the span is empty, or all of it is what the version has learned from, or may be; or another
                 replay of the version is under way.
         """
         with self._database.change() as connection:
             window = window_of(find_version(connection, model, version), trained_until)
+            reign = connection.scalar(select(func.max(reigns.c.number)).where(reigns.c.model == model))
+            if reign is None:
+                raise NoChampion(model)
             _check(model, version, span, window)
             waits = _of(model).where(replays.c.version == version, replays.c.state == "asked")
             if (under_way := connection.execute(waits).first()) is not None:
@@ -61,7 +65,7 @@ class Replays:
                     f"replay {under_way.number} of version {version} of '{model}' is under way: wait for it"
                 )
             latest = connection.scalar(select(func.max(replays.c.number)).where(replays.c.model == model))
-            asked = Asked(span, window, by.name, reason, self._now())
+            asked = Asked(span, window, by.name, reason, self._now(), reign)
             replay = Replay(model, (latest or 0) + 1, version, asked)
             row = {"model": model, "number": replay.number, "version": version, "state": "asked"}
             connection.execute(replays.insert().values(row | {"asked": canonical(asked)}))

@@ -13,9 +13,10 @@ milliseconds when they write, as the disk is waited for. When one raises, nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from registry import audit, catalogue, decisions, derived, trainings
@@ -146,13 +147,14 @@ class Registry(Decider):
         training: TrainingReport | None = None,
         reference: bytes | None = None,
         of: Training | None = None,
+        leaving: Mapping[int, str] = MappingProxyType({}),
         limits: AdmissionLimits | None = None,
     ) -> Version:
         """Admits the bytes, keeps them as a version, and gives it its first role: version and role in one transaction.
 
         A version that has the role already keeps it, and nothing changes; as `retired` it plays nowhere yet. In the
-        same transaction a `reference` is what its drift is measured against, and the training that it came `of` is
-        over.
+        same transaction a `reference` is what its drift is measured against, the training that it came `of` is over,
+        and those `leaving` are retired by the rule, each for its reason, if they are challengers still.
 
         Raises:
             LeaseLost: somebody else does that training by now.
@@ -173,6 +175,12 @@ class Registry(Decider):
         self._artifacts.put(model_bytes)
         grounds, signature = self._grounds(by, reason), admitted.signature
         with self._database.change() as connection:
+            if of is not None:
+                trainings.check_lease(connection, of)
+            for number, why in leaving.items():
+                if find_lineup(connection, model).role(number) == "challenger":
+                    leaves = self._grounds(Principal.the_rule(), why)
+                    decisions.change(connection, "retire", model, number, leaves)
             version = catalogue.insert_version(connection, model, model_bytes, signature, training, by, grounds.at)
             if as_ == "champion":
                 decisions.appoint(connection, model, version.number, grounds)
@@ -181,7 +189,6 @@ class Registry(Decider):
             if reference is not None:
                 insert_reference(connection, model, version.number, reference)
             if of is not None:
-                trainings.check_lease(connection, of)
                 trainings.end(connection, of, "registered", at=grounds.at, version=version.number, sentence=reason)
             return version
 

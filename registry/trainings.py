@@ -80,8 +80,8 @@ class Trainings:
             UnknownModel: there is no such model.
             SchemaRefused: the recipe contradicts itself.
         """
-        if recipe is not None and (recipe.estimator == "function") != (recipe.function is not None):
-            raise SchemaRefused("recipe: expected `function` beside the estimator `function`, and beside no other")
+        if recipe is not None:
+            _check(recipe)
         text = None if recipe is None else canonical(recipe)
         with self._database.write() as connection:
             find_model(connection, model)
@@ -137,14 +137,16 @@ class Trainings:
     def claim(self, holder: str, *, now: datetime, until: datetime) -> Training | None:
         """Take the training that has waited longest, if none runs; None where there is nothing to do.
 
-        `now`, `until`: of the machine's time. One whose lease is over is taken from whoever held it; whose workers
-        have ended `MOST_ATTEMPTS` times has failed.
+        `now`, `until`: of the machine's time. One whose lease is over is taken from whoever held it, as is one whose
+        lease is longer than any may be: the clock was ahead when it was given. One whose workers have ended
+        `MOST_ATTEMPTS` times has failed.
         """
         with self._database.read() as connection:  # nearly always there is nothing, and nobody is kept from writing
             waiting = select(trainings.c.number).where(trainings.c.state.in_(("asked", "running")))
             if connection.execute(waiting).first() is None:
                 return None
-        lapsed = or_(trainings.c.leased_until.is_(None), trainings.c.leased_until <= now)
+        leased_until, longest = trainings.c.leased_until, until + (until - now)
+        lapsed = or_(leased_until.is_(None), leased_until <= now, leased_until > longest)
         with self._database.write() as connection:
             running = select(trainings).where(trainings.c.state == "running")
             held = connection.execute(running.where(~lapsed)).first()
@@ -217,6 +219,17 @@ class Trainings:
             find_model(connection, model)
             if connection.execute(table.update().where(table.c.model == model).values(values)).rowcount == 0:
                 connection.execute(table.insert().values(values | {"model": model}))
+
+
+def _check(recipe: Recipe) -> None:
+    if (recipe.estimator == "function") != (recipe.function is not None):
+        raise SchemaRefused("recipe: expected `function` beside the estimator `function`, and beside no other")
+    n_rows, needed = recipe.window.n_rows, recipe.triggers.min_outcomes
+    if n_rows is not None and n_rows < needed:
+        raise SchemaRefused(
+            f"recipe: window.n_rows: expected {needed:,} or more, as triggers.min_outcomes has it, got {n_rows:,}: no "
+            "training would ever have rows enough"
+        )
 
 
 def check_lease(connection: Connection, training: Training) -> None:

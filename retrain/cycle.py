@@ -217,6 +217,7 @@ def run_retrain(settings: Settings, stop: threading.Event) -> None:
             while not stop.is_set():
                 if _tried(cycle.step, "the cycle waits"):
                     training.look_again()
+                    _tried(training.runner.step, "training waits")  # its lease and its time run on
                     continue
                 _tried(drift.look, "drift waits")
                 _tried(training.step, "training waits")

@@ -25,6 +25,7 @@ from gateway.clock import MICROSECONDS
 from gateway.columns import Array
 from gateway.journal import ChunkHead, Ledger, PredictionReader
 from gateway.records import micros
+from registry.errors import NoChampion
 from registry.store import Registry
 from registry.types import Model, Reign, Replay, Version
 from retrain import replay_words
@@ -62,15 +63,16 @@ def report_of(
 ) -> Generator[None, None, dict[str, Any]]:
     """The report of a replay whose rows are scored: a function of the journal at the cursors of the replay.
 
-    It yields after every bucket, of which alone there are rows in memory, so that a worker can see to what is due.
+    It yields after every bucket, so that a worker can see to what is due. Of that one there are rows in memory, and of
+    every matured row two numbers: the bet is found over all of them.
 
     Raises:
-        JournalDamaged, NotFound, EvidenceError: it cannot be made, and never will be.
+        JournalDamaged, NotFound, EvidenceError, NoChampion: it cannot be made, and never will be.
         JournalUnavailable, RegistryError: it cannot be made now.
     """
     model, span = registry.model(replay.model), replay.asked.span
     versions = {version.number: version for version in registry.versions(model.name)}
-    reign = [each for each in registry.reigns(model.name) if each.since <= replay.asked.at][-1]
+    reign = _reign_of(registry, replay)
     champions = {lineup.generation: lineup.champion for lineup in registry.lineups(model.name)}
     found: dict[int, dict[int, list[ChunkHead]]] = {}
     for head in _heads(reader, replay, bucket_s * MICROSECONDS):
@@ -102,6 +104,16 @@ def report_of(
         "champions": matches,
         "suggested_bet": suggested,
     }
+
+
+def _reign_of(registry: Registry, replay: Replay) -> Reign:
+    """The reign by whose terms is judged. Where it was not kept it is told by time, which may have been set since."""
+    reigns = registry.reigns(replay.model)
+    if not reigns:
+        raise NoChampion(replay.model)
+    if replay.asked.reign is not None:
+        return next(each for each in reigns if each.number == replay.asked.reign)
+    return [reigns[0], *(each for each in reigns if each.since <= replay.asked.at)][-1]
 
 
 class _Match:

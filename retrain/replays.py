@@ -11,7 +11,7 @@ import structlog
 from gateway.config import Settings
 from gateway.errors import GatewayError, JournalDamaged, NotFound
 from gateway.journal import Ledger, PredictionReader
-from registry.errors import RegistryError
+from registry.errors import NoChampion, RegistryError
 from registry.store import Registry
 from registry.types import Replay
 from registry.watch import Watch
@@ -69,11 +69,19 @@ class ReplayDesk:
                 next(report)
         except StopIteration as ended:
             self._registry.replays.end(replay, "done", ended.value)
-        except (JournalDamaged, NotFound, EvidenceError) as error:  # it would be the same every time
-            failed = {"is_evidence": False, "sentences": [f"{NOT_EVIDENCE}: nothing can be said, as {error}"]}
-            self._registry.replays.end(replay, "failed", failed)
+        except (JournalDamaged, NotFound, EvidenceError, NoChampion) as error:  # it would be the same every time
+            self._fail(replay, str(error))
+        except (GatewayError, RegistryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # none may end the worker, which would begin with the same one again
+            _log.exception("a replay failed", model=replay.model, replay=replay.number)
+            self._fail(replay, f"{type(error).__name__} was raised, which is a mistake of ours: {error}")
         else:
             return True
         self._waiting = [other for other in self._waiting if other != replay]
         self._begun = self._problem = None
         return True
+
+    def _fail(self, replay: Replay, why: str) -> None:
+        failed = {"is_evidence": False, "sentences": [f"{NOT_EVIDENCE}: nothing can be said, as {why}"]}
+        self._registry.replays.end(replay, "failed", failed)

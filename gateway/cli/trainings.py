@@ -85,22 +85,23 @@ def train(model: str, reason: str, trigger: str | None, no_wait: bool, timeout_s
     with target.client() as client:
         training = client.train(model, reason, trigger=trigger)
         if not no_wait:
-            with _worker(target):
-                training = _waited(client, training, timeout_s)
+            with _worker(target) as is_ours:
+                then = "it goes on when a retrain worker runs, or with this command" if is_ours else "it goes on"
+                training = _waited(client, training, timeout_s, then)
     target.show(training, lambda: _line(training))
     if training["state"] == "failed":
         raise Failed(f"training {training['number']} of {model} failed: {training['sentence']}")
 
 
 @contextmanager
-def _worker(target: Target) -> Iterator[None]:
-    """Somebody who trains: the store's own retrain worker, else one in this process."""
+def _worker(target: Target) -> Iterator[bool]:
+    """Somebody who trains: the store's own retrain worker, else one in this process (True), which ends with it."""
     if target.url is not None:
-        yield
+        yield False
         return
     settings = settings_of(target.config, target.data_dir)
     if is_locked(settings.folder / "retrain.lock"):
-        yield
+        yield False
         return
     import threading
 
@@ -110,18 +111,18 @@ def _worker(target: Target) -> Iterator[None]:
     worker = threading.Thread(target=run_retrain, args=(settings, stop), name="retrain")
     worker.start()
     try:
-        yield
+        yield True
     finally:
         stop.set()
         worker.join()
 
 
-def _waited(client: Client, training: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The training when it is over, showing meanwhile how far it is."""
+def _waited(client: Client, training: dict[str, Any], timeout_s: float, then: str) -> dict[str, Any]:
+    """The training when it is over, showing meanwhile how far it is; `then`: what comes of it when time is up."""
     progress, shown, deadline_s = Progress(), "", time.monotonic() + timeout_s
     while training["state"] in ("asked", "running"):
         if time.monotonic() > deadline_s:
-            raise Failed(f"training {training['number']} is not over after {timeout_s:g} s; it goes on")
+            raise Failed(f"training {training['number']} is not over after {timeout_s:g} s; {then}")
         if training["progress"] not in ("", shown):
             shown = training["progress"]
             progress.say(shown)

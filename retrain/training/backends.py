@@ -1,14 +1,12 @@
 """Where candidates of a search are trained: processes here (loky), or a cluster of Dask or Ray, through joblib.
 
 Dask and Ray join the cluster that their own settings name (`DASK_SCHEDULER_ADDRESS`, `RAY_ADDRESS`) and start one on
-this machine where there is none. The machines of a cluster need this package, and the folder of functions at its path.
+this machine where there is none. The machines of a cluster need this package; a recipe's function is sent to them.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,6 +17,7 @@ from joblib.externals.loky import get_reusable_executor
 from msgspec import Struct
 
 from retrain import errors
+from retrain.training.orphans import end_with
 
 Backend = Literal["loky", "dask", "ray"]
 
@@ -39,7 +38,7 @@ def running(jobs: Jobs) -> Iterator[None]:
     """
     match jobs.backend:
         case "loky":
-            ends = {"initializer": _end_with, "initargs": (os.getpid(),)}
+            ends = {"initializer": end_with, "initargs": (os.getpid(),)}
             try:
                 with joblib.parallel_config("loky", n_jobs=jobs.n_jobs, **ends):
                     yield
@@ -63,17 +62,6 @@ def running(jobs: Jobs) -> Iterator[None]:
                     yield
             finally:
                 ray.shutdown()
-
-
-def _end_with(parent: int) -> None:
-    """In a process of loky: end soon after the one that started it, which may be killed while this one is busy."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _library(name: str, extra: Backend) -> Any:

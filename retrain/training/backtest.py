@@ -2,8 +2,8 @@
 
 Those are the held-out rows that are later than everything the champion learned from; where it is not known until when
 that was, there are none. The version that is registered learns from all rows, so what is measured here is its recipe
-on the rows before them, as it is for the reference loss. What comes of it is a bet: a wrong one costs time, never
-validity.
+on the rows before them of which the outcomes were known by then, as it is for the reference loss. What comes of it is a
+bet: a wrong one costs time, never validity.
 """
 
 from __future__ import annotations
@@ -69,13 +69,16 @@ def backtest(
                                opponent.rule)  # fmt: skip
     except (RegistryError, EvidenceError):  # a champion that does not answer here, or not as its kind should
         return None
+    weight = np.ones(len(unseen)) if held_out.weight is None else held_out.weight[unseen]
+    mean = np.average(losses.difference, weights=weight)
+    # an outcome that was seen by chance is bet on by its weight, and one that was not is a bet of nothing
     return Backtest(
         champion=champion.number,
         n_rows=len(unseen),
-        mean_difference=float(losses.difference.mean()),
-        variance=float(losses.difference.var()),
-        largest_gap=float(np.quantile(losses.gap, 0.9999)),
-        bet=informed_bet(losses.difference, losses.gap),
+        mean_difference=float(mean),
+        variance=float(np.average((losses.difference - mean) ** 2, weights=weight)),
+        largest_gap=float(np.quantile(losses.gap * weight, 0.9999)),
+        bet=informed_bet(losses.difference * weight, losses.gap * weight),
     )
 
 

@@ -102,24 +102,24 @@ def braking(triggers: Triggers, facts: Facts) -> str | None:
         return f"it cools down until {_day(rested)}"
     if facts.n_matured < triggers.min_outcomes:
         return f"{facts.n_matured:,} rows have matured, and a training needs {triggers.min_outcomes:,}"
-    playing = len(facts.standings)
-    if playing >= triggers.max_challengers and futile(facts.standings) is None:
-        return f"{playing} challenger{'s' * (playing != 1)} may still win, and no more than that may play"
+    if leaving(facts.standings, triggers.max_challengers) is None:
+        n_hopeful = sum(standing not in FUTILE for standing in facts.standings.values())
+        said = f"{n_hopeful} challenger{'s' * (n_hopeful != 1)} may still win, and the recipe allows"
+        return f"{said} {triggers.max_challengers} to play"
     if facts.n_slots_left < 1:
         return "every slot of this reign is taken: the next version waits for the next reign"
     return None
 
 
-def futile(standings: dict[int, str]) -> int | None:
-    """The challenger that leaves to make room, of several the oldest; None where each may still win.
+def leaving(standings: dict[int, str], most: int) -> tuple[int, ...] | None:
+    """The challengers that leave so that one more may play, of `most`; None where too many of them may still win.
 
-    Leaving is no verdict: it spends no chance of a false promotion, and the slot of the reign stays taken.
+    No more leave than must, and of several that are alike the oldest. Leaving is no verdict: it spends no chance of a
+    false promotion, and the slot of the reign stays taken.
     """
-    for standing in FUTILE:
-        for version in sorted(standings):
-            if standings[version] == standing:
-                return version
-    return None
+    n_too_many = len(standings) + 1 - most
+    futile = [version for standing in FUTILE for version in sorted(standings) if standings[version] == standing]
+    return None if n_too_many > len(futile) else tuple(futile[: max(0, n_too_many)])
 
 
 def _of_alarm(kind: TriggerKind, alarm: Alarm, champion: int) -> Ask:

@@ -9,6 +9,7 @@ send them: one ONNX input `(n, 1)` a feature, named as the feature.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from retrain.evidence import EvidenceError
 from retrain.training.backends import Jobs
 from retrain.training.backtest import Opponent, backtest, opponent_of
 from retrain.training.convert import SCORES, converted
-from retrain.training.functions import digest_of
+from retrain.training.functions import source_of
 from retrain.training.learned import Course, learn, mean_loss, named
 from retrain.training.libraries import versions
 from retrain.training.rows import Columns, Rows
@@ -76,7 +77,8 @@ def train_and_register(
     trained = fit(
         columns, target, declared.schema, declared.task, metric=declared.policy.metric,
         opponent=opponent_of(registry, model) if as_ == "challenger" else None,
-        at=at, weight=weight, recipe=recipe, functions=functions,
+        at=at, weight=weight, known_after=timedelta(seconds=declared.policy.maturity_s), recipe=recipe,
+        functions=functions,
     )  # fmt: skip
     version = registry.register(
         model,
@@ -102,6 +104,7 @@ def fit(
     opponent: Opponent | None = None,
     at: NDArray[np.datetime64] | None = None,
     weight: NDArray[Any] | None = None,
+    known_after: timedelta = timedelta(0),
     recipe: Recipe = DEFAULT_RECIPE,
     functions: Path | None = None,
     jobs: Jobs = ONE_AT_A_TIME,
@@ -119,6 +122,8 @@ def fit(
         opponent: the champion that it is tried against on rows that neither has learned from, where that is possible.
         at: moments in UTC, `(n,)`; without it the rows are taken to be in order of time.
         weight: what each row counts, `(n,)`, in learning (where the estimator takes weights) and in losses.
+        known_after: how long after a row its outcome is known. What is measured on later rows is learned, as in
+            service, from outcomes that were known by then.
         recipe: by what estimator, with which settings or choice of settings.
         functions: the folder that a recipe's function is in.
         jobs: where candidates of a search are trained.
@@ -129,12 +134,13 @@ def fit(
         TrainingRefused: one of its kinds, in one sentence.
         MemoryError: there is not enough.
     """
-    rows = Rows.checked(columns, target, schema, task, at, weight)
+    rows = Rows.checked(columns, target, schema, task, at, weight, known_after)
     progress(f"checked {len(rows):,} rows")
     metric = DEFAULT_METRIC if metric.loss == "reward" else metric
     earlier, later = rows.split(1.0 - HELD_OUT)
-    made_by = f"{recipe.function} ({digest_of(recipe.function, functions)}): " if recipe.estimator == "function" else ""
-    course = Course(recipe, metric, len(rows), functions)
+    source = source_of(recipe.function, functions) if recipe.estimator == "function" else None
+    made_by = "" if source is None else f"{source.function} ({source.digest}): "
+    course = Course(recipe, metric, len(rows), source)
     found = chosen(earlier, course, jobs, kept, progress)
 
     progress(f"fitting on the first {len(earlier):,} rows, to measure on the latest {len(later):,}")
@@ -145,7 +151,7 @@ def fit(
     except EvidenceError as error:
         raise errors.TargetRefused("outcomes that the metric can measure", str(error)) from None
     tried = None
-    if opponent is not None and later.at is not None:
+    if opponent is not None and later.at is not None and earlier.is_apart(later):
         tried = backtest(opponent, later, later.at, scores, later.measured(metric))
 
     progress(f"fitting on all {len(rows):,} rows")
@@ -157,7 +163,7 @@ def fit(
         trained_from=rows.moment(0),
         trained_until=rows.moment(-1),
         base_rate=terms.base_rate if isinstance(terms.base_rate, float) else None,
-        reference_loss=reference_loss or None,  # 0 is no unit to measure by
+        reference_loss=reference_loss if 0.0 < reference_loss < np.inf else None,  # a benefit is no unit to measure by
         scale=terms.scale,
         prior=terms.prior,
         parity=form.parity,

@@ -1,4 +1,4 @@
-"""The function of a recipe: a file in the operator's folder, loaded by its path, and what it gives back.
+"""The function of a recipe: a file in the operator's folder, read once a training, and what it gives back.
 
 It is code that the operator put there. Whatever goes wrong in it is one sentence; that it ends at all is for whoever
 started the training to see to.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -24,8 +24,24 @@ from retrain import errors
 from retrain.training.dataset import Dataset
 
 
-def source_of(function: str | None, folder: Path | None) -> Path:
-    """The file of `FILE.py:NAME`.
+class Source(Struct, frozen=True):
+    """What the file of a function said when it was read: what is named by its digest is what runs.
+
+    `function`: `FILE.py:NAME`. It goes wherever a candidate of a search is trained.
+    """
+
+    function: str
+    path: Path
+    text: bytes
+
+    @property
+    def digest(self) -> str:
+        """Names what the file said."""
+        return "sha256:" + hashlib.sha256(self.text).hexdigest()
+
+
+def source_of(function: str | None, folder: Path | None) -> Source:
+    """The file of `FILE.py:NAME`, read once.
 
     Raises:
         FunctionRefused: there is no folder of functions, or no such file in it.
@@ -43,23 +59,16 @@ def source_of(function: str | None, folder: Path | None) -> Path:
         raise errors.FunctionRefused(
             function, f"there is no such file in the folder of functions: its files are {there}"
         )
-    return path
+    return Source(function, path, path.read_bytes())
 
 
-def digest_of(function: str | None, folder: Path | None) -> str:
-    """Names what the file says now; raises as `source_of` does."""
-    return "sha256:" + hashlib.sha256(source_of(function, folder).read_bytes()).hexdigest()
-
-
-def fitted_by(function: str | None, folder: Path | None, dataset: Dataset) -> BaseEstimator:
+def fitted_by(source: Source, dataset: Dataset) -> BaseEstimator:
     """What the function makes of the rows: a fitted estimator over `dataset.matrix`.
 
     Raises:
-        FunctionRefused: the file, the function or what it gave is not as it must be, or it raised.
+        FunctionRefused: the function or what it gave is not as it must be, or it raised.
     """
-    path = source_of(function, folder)
-    function = function or path.name
-    learn = _loaded(function, path)
+    function, learn = source.function, _loaded(source)
     try:
         made = learn(dataset)
     except MemoryError:
@@ -84,22 +93,13 @@ def fitted_by(function: str | None, folder: Path | None, dataset: Dataset) -> Ba
     return made
 
 
-class _AsItIsNow(SourceFileLoader):
-    """Reads the file each time: what was compiled before is told apart by its second only, and leaves files behind."""
-
-    def path_stats(self, path: str) -> Mapping[str, Any]:
-        """Nothing by which compiled code could be kept."""
-        raise OSError(path)
-
-
-def _loaded(function: str, path: Path) -> Callable[[Dataset], Any]:
-    name = function.partition(":")[2]
-    loader = _AsItIsNow(f"understudy_function_{path.stem}", str(path))
-    module = ModuleType(loader.name)
-    module.__file__ = str(path)
-    sys.modules[loader.name] = module  # dataclasses, and pickles of what it makes, look for it there
+def _loaded(source: Source) -> Callable[[Dataset], Any]:
+    function, name = source.function, source.function.partition(":")[2]
+    module = ModuleType(f"understudy_function_{source.path.stem}")
+    module.__file__ = str(source.path)
+    sys.modules[module.__name__] = module  # dataclasses, and pickles of what it makes, look for it there
     try:
-        loader.exec_module(module)
+        exec(compile(source.text, source.path, "exec"), module.__dict__)  # noqa: S102  # the operator's own code
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  # as above

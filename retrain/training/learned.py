@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from retrain.evidence.losses import paired_losses
 from retrain.training.dataset import Dataset
 from retrain.training.encoding import Encoding, Matrix, Which
 from retrain.training.estimators import STYLES, Aim, estimator_of
-from retrain.training.functions import fitted_by
+from retrain.training.functions import Source, fitted_by
 from retrain.training.rows import Rows
 
 CHUNK_ROWS = 50_000
@@ -32,12 +32,12 @@ _PROBABILITY_EDGE = 1e-4  # sums of float32 over the classes miss 1 by their las
 
 
 class Course(Struct, frozen=True):
-    """How a version is made: the recipe, the metric, how many rows there are in all, and where functions are."""
+    """How a version is made: the recipe, the metric, how many rows there are in all, and what its function says."""
 
     recipe: Recipe
     metric: Metric
     n_rows: int
-    functions: Path | None = None
+    source: Source | None = None
 
 
 class Learned(Struct, frozen=True, eq=False):
@@ -104,13 +104,13 @@ def learn(rows: Rows, course: Course, parameters: Mapping[str, Parameter]) -> Le
     # one thread: beside busy neighbours OpenMP's threads wait for each other (measured on two busy cores: 38 s
     # instead of 5), and sums do not depend on how many cores there are
     with threadpool_limits(limits=1):
-        if recipe.estimator == "function":
+        if course.source is not None:
             dataset = Dataset(
-                matrix, rows.outcome, rows.weight, rows.at, encoding.names, rows.columns,
+                matrix, rows.outcome, rows.weight, rows.at, encoding.names, MappingProxyType(rows.columns),
                 {column.name: column.categories for column in encoding.columns if column.dtype == "string"},
                 rows.classes, rows.task, quantile, dict(parameters), recipe.seed,
             )  # fmt: skip
-            estimator = fitted_by(recipe.function, course.functions, dataset)
+            estimator = fitted_by(course.source, dataset)
         else:
             aim = Aim(rows.task, course.n_rows, quantile)
             estimator = _fitted(estimator_of(recipe.estimator, aim, parameters, recipe.seed), matrix, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import msgspec
@@ -31,7 +31,11 @@ NUMPY_KINDS: dict[Dtype, tuple[str, str]] = {  # kinds of arrays that are taken,
 
 
 class Rows(Struct, frozen=True, eq=False):
-    """What is learned from, checked and in order of time. `target` as given; `classes` sorted, none in regression."""
+    """What is learned from, checked and in order of time. `target` as given; `classes` sorted, none in regression.
+
+    `known_after`: how long after a row its outcome is known. The arrays cannot be written to: somebody's function is
+    given them, and what it is measured on are the same.
+    """
 
     features: tuple[Feature, ...]
     columns: dict[str, NDArray[Any]]
@@ -40,6 +44,7 @@ class Rows(Struct, frozen=True, eq=False):
     classes: tuple[int | str, ...]
     at: NDArray[np.datetime64] | None
     weight: NDArray[np.float64] | None = None
+    known_after: timedelta = timedelta(0)
 
     @classmethod
     def checked(
@@ -50,6 +55,7 @@ class Rows(Struct, frozen=True, eq=False):
         task: Task,
         at: NDArray[np.datetime64] | None,
         weight: NDArray[Any] | None = None,
+        known_after: timedelta = timedelta(0),
     ) -> Self:
         """The rows in order of `at`; raises as `fit` does for all that is wrong with them before any estimator."""
         target = np.asarray(target)
@@ -69,14 +75,16 @@ class Rows(Struct, frozen=True, eq=False):
             taken, target, at = {name: values[order] for name, values in taken.items()}, target[order], at[order]
             weight = None if weight is None else weight[order]
         classes = () if task == "regression" else tuple(np.unique(target).tolist())
-        return cls(schema.features, taken, target, task, classes, at, weight)
+        taken = {name: _read_only(values) for name, values in taken.items()}
+        at, weight = None if at is None else _read_only(at), None if weight is None else _read_only(weight)
+        return cls(schema.features, taken, _read_only(target), task, classes, at, weight, known_after)
 
     def __len__(self) -> int:
         return len(self.target)
 
-    def part(self, start: float, end: float) -> Self:
-        """The rows from one share of the way to another, all of the classes kept in mind."""
-        which = slice(round(start * len(self)), round(end * len(self)))
+    def part(self, start: int, end: int) -> Self:
+        """The rows from one place to another, all of the classes kept in mind."""
+        which = slice(start, end)
         return msgspec.structs.replace(
             self,
             columns={name: values[which] for name, values in self.columns.items()},
@@ -86,18 +94,40 @@ class Rows(Struct, frozen=True, eq=False):
         )
 
     def split(self, share: float, end: float = 1.0) -> tuple[Self, Self]:
-        """The rows before a share of the way, and those after it until `end`.
+        """The rows that could be learned from at a share of the way, and those after it until `end`.
+
+        As in service, no outcome is among the former that was not known when the latter began. Where hardly anything
+        would be left so, as in the first weeks of a model whose outcomes take months, all before are taken: `is_apart`
+        tells them from each other.
 
         Raises:
             TargetRefused: a class is not among the former.
         """
-        earlier, later = self.part(0.0, share), self.part(share, end)
-        unseen = sorted(set(self.classes) - set(earlier.target.tolist()), key=repr)
-        if unseen:
+        first, last = round(share * len(self)), round(end * len(self))
+        before, later = self.part(0, first), self.part(first, last)
+        if self.at is not None and len(later):
+            n_known = int(np.searchsorted(self.at[:first], self.at[first] - self._gap, side="right"))
+            known = self.part(0, n_known)
+            if n_known >= MIN_ROWS and not known.unseen_classes:
+                return known, later
+        if before.unseen_classes:
             raise errors.TargetRefused(
-                f"every class in the first {len(earlier)} rows of time", f"none of {unseen[0]!r}"
+                f"every class in the first {len(before)} rows of time", f"none of {before.unseen_classes[0]!r}"
             )
-        return earlier, later
+        return before, later
+
+    def is_apart(self, later: Self) -> bool:
+        """Whether all outcomes of these rows were known when the later ones began."""
+        return self.at is None or later.at is None or bool(self.at[-1] + self._gap <= later.at[0])
+
+    @property
+    def unseen_classes(self) -> list[int | str]:
+        """Classes that none of these rows has."""
+        return sorted(set(self.classes) - set(self.target.tolist()), key=repr)
+
+    @property
+    def _gap(self) -> np.timedelta64:
+        return np.timedelta64(self.known_after // timedelta(microseconds=1), "us")
 
     @property
     def outcome(self) -> NDArray[Any]:
@@ -149,6 +179,13 @@ class Rows(Struct, frozen=True, eq=False):
             plain = values.astype(values.dtype.newbyteorder("<")).tobytes() if values.dtype.kind != "O" else None
             digest.update(plain if plain is not None else msgspec.json.encode(values.tolist()))
         return "sha256:" + digest.hexdigest()
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values: the caller's array is none of ours to freeze."""
+    view = values.view()
+    view.setflags(write=False)
+    return view
 
 
 def _column(feature: Feature, columns: Columns, n_rows: int) -> NDArray[Any]:

@@ -1,19 +1,21 @@
 """One training, in a process of its own: read what is learned from ▶ fit ▶ convert ▶ prove ▶ leave the result.
 
-It changes nothing but its own folder, so that it may be killed at any moment. It says how far it is in lines on
-stdout, ends when its parent does, and is held to its memory by the kernel; to its time by the parent.
+It changes nothing but its own folder and the one above, so that it may be killed at any moment. It says how far it is
+in lines on stdout, ends when its parent does, and is held to its memory by the kernel; to its time by the parent.
 
-    python -m retrain.training.run ASSIGNMENT.json      leaves result.msgpack beside it
+    python -m retrain.training.run TRAINING/ATTEMPT/assignment.json
+        TRAINING/ATTEMPT/result.msgpack     is what it leaves
+        TRAINING/candidates/                of a search, with which another attempt goes on
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
-import threading
+from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -30,11 +32,12 @@ from registry.trainings import Training
 from registry.types import TrainingReport
 from retrain import errors
 from retrain.drift.reference import encode
+from retrain.training.orphans import end_group_with_parent
 
 _NO_ROOM = "failed to map segment"
 """What the loader says of a library for which there is not enough address space."""
 
-ASSIGNMENT, RESULT, CANDIDATES, LAST_WORDS = "assignment.json", "result.msgpack", "candidates", "stderr.txt"
+ASSIGNMENT, RESULT, CANDIDATES = "assignment.json", "result.msgpack", "candidates"
 
 
 class Assignment(Struct, frozen=True):
@@ -65,7 +68,7 @@ Result = Made | Refused
 _RESULT: msgspec.msgpack.Decoder[Result] = msgspec.msgpack.Decoder(Result)
 
 
-def trained(settings: Settings, training: Training, candidates: Path) -> Made:
+def trained(settings: Settings, training: Training, candidates: Path, say: Callable[[str], None]) -> Made:
     """The version that this training gives. `candidates`: where those of a search are kept while it is under way.
 
     Raises:
@@ -96,30 +99,37 @@ def trained(settings: Settings, training: Training, candidates: Path) -> Made:
     found = fit(
         lesson.columns, lesson.target, model.schema, model.task, metric=model.policy.metric, opponent=opponent,
         at=lesson.at, weight=lesson.weight, recipe=recipe,
+        known_after=timedelta(seconds=model.policy.maturity_s + settings.cohorts.bucket_s),
         functions=Path(settings.retrain.functions) if settings.retrain.functions else None,
         jobs=Jobs(settings.retrain.search_backend, settings.retrain.search_jobs), kept=candidates, progress=say,
     )  # fmt: skip
     return Made(found.model_bytes, found.report, found.score, found.classes, encode(found.reference), len(lesson))
 
 
-def say(progress: str) -> None:
-    """How far it is, for whoever waits."""
-    sys.stdout.write(progress.replace("\n", " ") + "\n")
-    sys.stdout.flush()
+def progress_alone() -> Callable[[str], None]:
+    """What says how far it is, for whoever waits, on what was stdout: all else that is written there goes to stderr."""
+    pipe = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(progress: str) -> None:
+        os.write(pipe, (progress.replace("\n", " ") + "\n").encode(errors="replace"))
+
+    return say
 
 
 def main() -> None:
     """Entry of the process; what it prints on stderr are its last words."""
     folder = Path(sys.argv[1]).parent
-    end_with_parent()
+    end_group_with_parent()
+    say = progress_alone()
     assignment = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Assignment)
     if assignment.settings.retrain.search_backend != "ray":  # Ray maps more than that before it does anything
         limit_memory(assignment.settings.retrain.training_memory_bytes)
-    candidates = folder / CANDIDATES
+    candidates = folder.parent / CANDIDATES
     candidates.mkdir(exist_ok=True)
     result: Result
     try:
-        result = trained(assignment.settings, assignment.training, candidates)
+        result = trained(assignment.settings, assignment.training, candidates, say)
     except errors.TrainingRefused as refused:
         result = Refused(str(refused))
     except (MemoryError, ImportError) as error:
@@ -141,22 +151,13 @@ def leave(folder: Path, result: Result) -> None:
 
 
 def left_in(folder: Path) -> Result | None:
-    """What a process has left in its folder; None while there is nothing."""
+    """What a process has left in its folder; None while there is nothing. It is another's word, and may be anything."""
     try:
-        body = (folder / RESULT).read_bytes()
+        return _RESULT.decode((folder / RESULT).read_bytes())
     except FileNotFoundError:
         return None
-    return _RESULT.decode(body)
-
-
-def end_with_parent() -> None:
-    """Have the whole group of this process end when the writing end of its stdin is closed."""
-
-    def watch() -> None:
-        os.read(0, 1)
-        os.killpg(0, signal.SIGKILL)  # with the processes of a search
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    except msgspec.DecodeError as error:
+        return Refused(f"what its process has left cannot be read: {error}")
 
 
 def limit_memory(n_bytes: int) -> None:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -17,18 +14,18 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
 import structlog
 from msgspec import Struct
 
-from gateway.config import Settings, environment_of_children
+from gateway.config import Settings
 from registry.artifacts import digest_of
 from registry.errors import LeaseLost, RegistryError, StoreUnreachable
 from registry.store import Registry
 from registry.trainings import Training
 from registry.types import Principal, TrainingReport
-from retrain.training.brakes import futile
-from retrain.training.run import ASSIGNMENT, LAST_WORDS, Assignment, Made, Refused, left_in
+from retrain.training.brakes import leaving
+from retrain.training.process import TrainingProcess
+from retrain.training.run import Assignment, Made, Refused, left_in
 
 LEASE_S, RENEW_S = 15.0, 3.0
 LOOK_S = 0.2
@@ -42,15 +39,11 @@ _log = structlog.get_logger("retrain")
 
 
 class Work(Struct):
-    """A training under way: its process, its folder, and when it was last said to go on (monotonic)."""
+    """A training under way: its process, and when its lease was last renewed (monotonic)."""
 
     training: Training
-    child: subprocess.Popen[bytes]
-    folder: Path
-    began_s: float
+    process: TrainingProcess
     renewed_s: float
-    progress: str = ""
-    unread: bytes = b""
 
 
 class Runner:
@@ -68,7 +61,7 @@ class Runner:
     @property
     def pid(self) -> int | None:
         """The number of the process that trains; None while none does."""
-        return None if self._work is None else self._work.child.pid
+        return None if self._work is None else self._work.process.pid
 
     def step(self) -> bool:
         """Look how the training under way stands, or begin the next; whether anything is under way.
@@ -83,13 +76,13 @@ class Runner:
                 self._begin()
         except LeaseLost as lost:
             _log.warning("a training is somebody else's by now", reason=str(lost))
-            self._end_process()
+            self._end_work()
         return self._work is not None
 
     def close(self) -> None:
         """End the process; its training is asked for again, and what its search has found is kept."""
         work = self._work
-        self._end_process(keep_folder=True)
+        self._end_work()
         if work is not None:
             with suppress(RegistryError):
                 self._registry.trainings.release(work.training)
@@ -100,78 +93,65 @@ class Runner:
         training = self._registry.trainings.claim(self._holder, now=now, until=now + timedelta(seconds=LEASE_S))
         if training is None:
             return
-        refusal = self._refusal(training)
-        if refusal is not None:
-            self._fail(training, refusal)
+        if self._leaving(training) is None:
+            self._fail(training, _too_many(training))
             return
-        folder = self._folders / f"{training.model}-{training.number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ASSIGNMENT).write_bytes(msgspec.json.encode(Assignment(self._settings, training)))
-        now_s = time.monotonic()
-        self._work = Work(training, _started(folder), folder, now_s, now_s)
+        try:
+            process = TrainingProcess(Assignment(self._settings, training), self._folder(training) / _attempt(training))
+        except OSError as error:
+            self._registry.trainings.give_back(training, f"its process could not be started: {error}")
+            return
+        self._work = Work(training, process, time.monotonic())
         _log.info("training", model=training.model, training=training.number, reason=training.reason)
 
     def _looked_after(self, work: Work) -> None:
         """One look at the process: what it says, whether it has ended, whether it may go on."""
-        self._listen(work)
-        now_s, limit_s = time.monotonic(), self._settings.retrain.training_limit_s
-        if work.child.poll() is not None:
-            self._listen(work)
+        process, limit_s = work.process, self._settings.retrain.training_limit_s
+        has_ended = process.has_ended  # before it is listened to: these are its last words
+        has_told, now_s = process.listen(), time.monotonic()
+        if has_ended:
             self._ended(work)
-        elif now_s - work.began_s > limit_s:
+        elif now_s - process.began_s > limit_s:
             self._fail(work.training, f"it took longer than {limit_s:g} s (retrain.training_limit_s)")
-            self._end_process()
-        elif now_s - work.renewed_s > RENEW_S:
-            work.renewed_s = now_s
-            self._renew(work)
-
-    def _listen(self, work: Work) -> None:
-        """Take what it has said since; a new line renews the lease."""
-        assert work.child.stdout is not None  # noqa: S101  # it is a pipe
-        with suppress(BlockingIOError):
-            while said := os.read(work.child.stdout.fileno(), 65_536):
-                work.unread += said
-        *lines, work.unread = work.unread.split(b"\n")
-        if lines:
-            work.progress = lines[-1].decode(errors="replace")[:300]
-            self._renew(work)
-
-    def _renew(self, work: Work) -> None:
-        until = self._wall() + timedelta(seconds=LEASE_S)
-        self._registry.trainings.renew(work.training, until=until, progress=work.progress)
+            self._end_work()
+        elif has_told or now_s - work.renewed_s > RENEW_S:
+            work.renewed_s, until = now_s, self._wall() + timedelta(seconds=LEASE_S)
+            self._registry.trainings.renew(work.training, until=until, progress=process.progress)
 
     def _ended(self, work: Work) -> None:
         """Register what it has left, or say why there is nothing."""
-        result = left_in(work.folder)
+        result = left_in(work.process.folder)
         match result:
             case Made():
                 self._register(work.training, result)
             case Refused():
                 self._fail(work.training, result.sentence)
             case None:
-                how = _how_it_ended(work)
+                how = work.process.how_it_ended()
                 _log.warning("a training ended without a word", model=work.training.model, reason=how)
                 self._registry.trainings.give_back(work.training, how)
-        is_over = self._registry.trainings.one(work.training.model, work.training.number).is_over
-        self._end_process(keep_folder=not is_over)
+        self._end_work()
 
     def _register(self, training: Training, made: Made) -> None:
         """Make it a challenger, with the training that it came of, in one transaction."""
-        refusal = self._refusal(training) or self._known(training, made)
-        if refusal is not None:
-            self._fail(training, refusal)
+        leaving = self._leaving(training)
+        if leaving is None:
+            self._fail(training, _too_many(training))
             return
-        if (why := hopeless(training, made.report)) is not None:
+        if (known := self._known(training, made)) is not None:
+            self._fail(training, f"it has learned nothing new: version {known} has the same bytes")
+            return
+        champion = self._registry.lineup(training.model).champion
+        if (why := hopeless(training, made.report, champion)) is not None:
             self._registry.trainings.decline(training, why)
             _log.info("a training was declined", model=training.model, training=training.number, reason=why)
             return
-        self._make_room(training)
         said = f"training {training.number}, of {made.n_rows:,} rows: {training.reason}"
         try:
             version = self._registry.register(
                 training.model, made.model_bytes, "challenger", by=Principal(training.by), reason=said,
                 score=made.score, classes=made.classes or None, training=made.report, reference=made.reference,
-                of=training,
+                of=training, leaving=leaving,
             )  # fmt: skip
         except (StoreUnreachable, LeaseLost):
             raise
@@ -180,56 +160,60 @@ class Runner:
         else:
             _log.info("trained", model=training.model, training=training.number, version=version.number)
 
-    def _refusal(self, training: Training) -> str | None:
-        """Why no challenger may be added; None where one may."""
-        standings, most = standings_of(self._registry, training.model), training.recipe.triggers.max_challengers
-        if len(standings) < most or futile(standings) is not None:
-            return None
-        return f"{len(standings)} challengers play, none of them futile, and the recipe allows {most}: retire one"
-
-    def _known(self, training: Training, made: Made) -> str | None:
-        digest = digest_of(made.model_bytes)
-        for version in self._registry.versions(training.model):
-            if version.digest == digest:
-                return f"it has learned nothing new: version {version.number} has the same bytes"
-        return None
-
-    def _make_room(self, training: Training) -> None:
-        """Retire the challenger that nothing is to be hoped of, where one has to leave."""
+    def _leaving(self, training: Training) -> dict[int, str] | None:
+        """The challengers that make room for it, each with the reason; None where it finds none."""
         standings = standings_of(self._registry, training.model)
-        leaving = futile(standings)
-        if len(standings) >= training.recipe.triggers.max_challengers and leaving is not None:
-            reason = f"{_WORDS[standings[leaving]]}: it makes room for training {training.number}"
-            self._registry.retire(training.model, leaving, reason=reason, by=Principal.the_rule())
+        found = leaving(standings, training.recipe.triggers.max_challengers)
+        if found is None:
+            return None
+        said = f"it makes room for training {training.number}"
+        return {version: f"{_WORDS[standings[version]]}: {said}" for version in found}
+
+    def _known(self, training: Training, made: Made) -> int | None:
+        """The version that has these bytes."""
+        digest = digest_of(made.model_bytes)
+        known = (each.number for each in self._registry.versions(training.model) if each.digest == digest)
+        return next(known, None)
 
     def _fail(self, training: Training, sentence: str) -> None:
         self._registry.trainings.fail(training, sentence)
         _log.warning("a training failed", model=training.model, training=training.number, reason=sentence)
 
-    def _end_process(self, *, keep_folder: bool = False) -> None:
-        """End whatever of it still runs."""
+    def _folder(self, training: Training) -> Path:
+        """What all attempts at it share."""
+        return self._folders / f"{training.model}-{training.number}"
+
+    def _end_work(self) -> None:
+        """End the process. What another attempt goes on with, whoever makes it, stays until the training is over."""
         work, self._work = self._work, None
         if work is None:
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(work.child.pid, signal.SIGKILL)
-        work.child.wait()
-        for pipe in (work.child.stdin, work.child.stdout):
-            if pipe is not None:
-                pipe.close()
-        if not keep_folder:
-            shutil.rmtree(work.folder, ignore_errors=True)
+        work.process.end()
+        shutil.rmtree(work.process.folder, ignore_errors=True)
+        with suppress(RegistryError):
+            if self._registry.trainings.one(work.training.model, work.training.number).is_over:
+                shutil.rmtree(self._folder(work.training), ignore_errors=True)
 
 
-def hopeless(training: Training, report: TrainingReport) -> str | None:
-    """Why a version takes no place among the challengers; None where it does.
+def _attempt(training: Training) -> str:
+    """The folder of an attempt: no two that are under way at once have one number."""
+    return f"attempt-{training.n_attempts}"
+
+
+def _too_many(training: Training) -> str:
+    most = training.recipe.triggers.max_challengers
+    return f"the recipe allows {most} challenger{'s' * (most != 1)}, and so many may still win: retire one"
+
+
+def hopeless(training: Training, report: TrainingReport, champion: int) -> str | None:
+    """Why a version takes no place among the challengers of this champion; None where it does.
 
     Whoever plays is judged on what comes later, so choosing by what is past costs no validity, and saves a slot.
     """
     tried = report.backtest
     if training.kind == "person" or not training.recipe.triggers.must_win_backtest or tried is None:
         return None
-    if tried.mean_difference > 0:
+    if tried.champion != champion or tried.mean_difference > 0:
         return None
     return (
         f"on the latest {tried.n_rows:,} rows, which neither has learned from, it loses {-tried.mean_difference:.3g} "
@@ -249,25 +233,3 @@ def standings_of(registry: Registry, model: str) -> dict[int, str]:
         is_behind = entry["verdict"] == "collecting" and loses and entry["n_matured"] >= enough
         found[version] = "behind" if is_behind else entry["verdict"]
     return found
-
-
-def _started(folder: Path) -> subprocess.Popen[bytes]:
-    """Its process, in a group of its own but in the session of this one, whose place in the queue it shares."""
-    root = str(Path(__file__).parents[2])
-    environment = environment_of_children()
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
-    with (folder / LAST_WORDS).open("wb") as last_words:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "retrain.training.run", str(folder / ASSIGNMENT)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=last_words, env=environment, process_group=0,
-        )  # fmt: skip
-    assert child.stdout is not None  # noqa: S101  # it was asked for above
-    os.set_blocking(child.stdout.fileno(), False)
-    return child
-
-
-def _how_it_ended(work: Work) -> str:
-    code = work.child.returncode
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    words = (work.folder / LAST_WORDS).read_text(errors="replace").strip().splitlines()
-    return f"its process {how}" + (f" ({words[-1][:300]})" if words else "")

@@ -3,7 +3,7 @@
 Each candidate is scored on later stretches of time, each predicted by what was fitted to all rows before it:
 
     for k in 1 … n_folds:
-        model = fit(rows[: k / (n_folds + 1)])
+        model = fit(rows[: k / (n_folds + 1)], those of which the outcomes were known by then)
         losses += loss(model, rows[k / (n_folds + 1) : (k + 1) / (n_folds + 1)])
 
 Finished candidates are kept as files, so a search that was killed goes on where it was.
@@ -27,7 +27,6 @@ from retrain import errors
 from retrain.evidence import EvidenceError
 from retrain.training.backends import Jobs, running
 from retrain.training.estimators import Aim, estimator_of
-from retrain.training.functions import digest_of
 from retrain.training.learned import Course, learn, mean_loss
 from retrain.training.libraries import versions
 from retrain.training.rows import MIN_ROWS, Rows
@@ -129,10 +128,10 @@ def _scored(rows: Rows, course: Course, parameters: Parameters, n_folds: int) ->
 def _keys(rows: Rows, course: Course, tried: list[dict[str, Parameter]]) -> list[str]:
     """Names a candidate on these rows, with everything that its loss depends on."""
     recipe = course.recipe
-    function = digest_of(recipe.function, course.functions) if recipe.estimator == "function" else ""
+    source = "" if course.source is None else course.source.digest
     assert recipe.search is not None  # noqa: S101  # of a search only
     of_all = [
-        rows.digest(), recipe.estimator, recipe.function, function, recipe.seed, recipe.search.n_folds,
+        rows.digest(), rows.known_after, recipe.estimator, recipe.function, source, recipe.seed, recipe.search.n_folds,
         course.metric, course.n_rows, versions(recipe.estimator),
     ]  # fmt: skip
     return [

@@ -18,7 +18,7 @@ from gateway.clock import MICROSECONDS
 from gateway.config import Settings
 from gateway.errors import GatewayError, JournalDamaged
 from gateway.journal import PredictionReader
-from gateway.records import Cursor, micros
+from gateway.records import Cursor, micros, moment
 from registry.errors import NoChampion, RegistryError
 from registry.recipe import Recipe
 from registry.store import Registry
@@ -129,7 +129,7 @@ class TrainingWatch:
             champion=lineup.champion,
             n_matured=rows.before(micros(through) // self._bucket_us),
             n_matured_before=0 if asked_at is None else rows.before(self._closed_at(model, asked_at)),
-            begun_at=asked_at or self._first_at(model),
+            begun_at=asked_at or self._begun_at(model, rows),
             asked_at=asked_at,
             under_way=next((training.number for training in trainings if not training.is_over), None),
             served=frozenset(training.trigger for training in trainings),
@@ -154,11 +154,15 @@ class TrainingWatch:
         """The first bucket whose outcomes had not had their time at a moment."""
         return micros(at - timedelta(seconds=model.policy.maturity_s)) // self._bucket_us
 
-    def _first_at(self, model: Model) -> datetime:
-        """When the model had its first champion."""
+    def _begun_at(self, model: Model, rows: RowCount) -> datetime:
+        """When the model had its first champion; by the first row where that says so, as it is of the journal's clock.
+
+        Until the caller's clock is set a champion comes at the machine's time, which may be years after all rows.
+        """
         since = self._registry.lineup_in(model.name, 1).since
         assert since is not None  # noqa: S101  # of a lineup that was stored
-        return since
+        first = rows.first
+        return since if first is None else min(since, moment(first * self._bucket_us))
 
 
 class RowCount:
@@ -180,6 +184,11 @@ class RowCount:
                     if head.model == self._model and head.purpose == "live":
                         self._n_rows[head.bucket] = self._n_rows.get(head.bucket, 0) + head.n_rows
                 self._cursor[state.writer] = heads[-1].seq
+
+    @property
+    def first(self) -> int | None:
+        """The bucket of the earliest; None while there is none."""
+        return min(self._n_rows, default=None)
 
     def before(self, bucket: int) -> int:
         """The rows of all buckets before this one."""

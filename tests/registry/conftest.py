@@ -80,6 +80,7 @@ def trained() -> Mapping[str, bytes]:
     )
     return {
         "linear": to_onnx(linear, rows[:1], options=flat).SerializeToString(),
+        "other": to_onnx(LogisticRegression(C=0.1).fit(rows, yes), rows[:1], options=flat).SerializeToString(),
         "forest": to_onnx(forest, rows[:1], options=flat).SerializeToString(),
         "multiclass": to_onnx(boosted, rows[:1], options=flat).SerializeToString(),
         "texts": to_onnx(net, rows[:1], options=flat).SerializeToString(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import ReplayRefused, UnknownModel, UnknownReplay, UnknownVersion
+from registry.errors import NoChampion, ReplayRefused, UnknownModel, UnknownReplay, UnknownVersion
 from registry.replay import Replay, Span, TrainingWindow
 from registry.store import Registry
 from registry.types import Feature, InputSchema, Principal, TrainingReport
@@ -24,7 +24,10 @@ def day(n: float) -> datetime:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    """A model with version 1, which says that it was trained on the days 0 to 10, and version 2, which says nothing."""
+    """A model with version 1, which says that it was trained on the days 0 to 10, and version 2, which says nothing.
+
+    Version 1 is its champion.
+    """
     with Registry.open(tmp_path, now=lambda: NOW) as made:
         made.create_model("m", InputSchema((Feature("a", "float64"), Feature("b", "float64"))), "binary", by=ME)
         for weights, training in (
@@ -33,6 +36,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         ):
             model_bytes = logistic(weights)
             made.add_version("m", model_bytes, signature(model_bytes), training, by=ME)
+        made.appoint("m", 1, reason="first", by=ME)
         yield made
 
 
@@ -56,14 +60,25 @@ def test_a_replay_is_kept_as_it_was_asked_for_with_a_line_in_the_audit(registry:
     assert registry.verified().faults == []
 
 
+def test_it_is_asked_in_the_reign_of_that_moment_and_of_a_model_that_has_one(registry: Registry) -> None:
+    assert ask(registry, 1, 5, 20).asked.reign == 1
+    registry.create_model("n", InputSchema((Feature("a", "float64"), Feature("b", "float64"))), "binary", by=ME)
+    model_bytes = logistic((1.0, 0.0))
+    registry.add_version("n", model_bytes, signature(model_bytes), None, by=ME)
+    with pytest.raises(NoChampion):
+        registry.replays.ask(
+            "n", 1, Span(day(5), day(20), NOW, {}, {}, {}), trained_until=day(1), reason="to see", by=ME
+        )
+
+
 def test_it_ends_once_and_stays_as_it_ended(registry: Registry) -> None:
     asked = ask(registry, 1, 5, 20)
     registry.replays.end(asked, "done", {"n_rows": 7})
     registry.replays.end(asked, "failed", {"n_rows": 8})
     ended = registry.replays.one("m", 1)
-    assert (ended.state, ended.report, ended.ended_at, ended.ended_generation) == ("done", {"n_rows": 7}, NOW, 0)
+    assert (ended.state, ended.report, ended.ended_at, ended.ended_generation) == ("done", {"n_rows": 7}, NOW, 1)
     assert [line.action for line in registry.audit()][-2:] == ["ask_replay", "end_replay"]
-    assert registry.audit()[-1].detail["ended_generation"] == 0  # nobody plays yet
+    assert registry.audit()[-1].detail["ended_generation"] == 1
     assert registry.replays.waiting() == []
     assert ask(registry, 1, 5, 20).number == 2
 

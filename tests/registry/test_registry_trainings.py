@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import LeaseLost, NoChampion, SchemaRefused, UnknownModel, UnknownTraining
-from registry.recipe import Recipe, Triggers
+from registry.recipe import Recipe, Triggers, Window
 from registry.store import Registry
 from registry.trainings import MOST_ATTEMPTS, Training
 from registry.types import InputSchema, Principal
@@ -53,6 +53,12 @@ def test_a_function_stands_beside_its_estimator_and_no_other(loans: Registry) ->
             loans.trainings.set_recipe("loans", recipe, by=ANN)
 
 
+def test_a_window_of_fewer_rows_than_a_training_needs_is_refused(loans: Registry) -> None:
+    with pytest.raises(SchemaRefused, match=r"window.n_rows: expected 1,000 or more, as triggers.min_outcomes has it"):
+        loans.trainings.set_recipe("loans", Recipe(window=Window(n_rows=999)), by=ANN)
+    loans.trainings.set_recipe("loans", Recipe(window=Window(n_rows=1_000)), by=ANN)
+
+
 def test_nothing_is_trained_that_has_nobody_to_challenge(registry: Registry, schema: InputSchema) -> None:
     with pytest.raises(UnknownModel):
         asked(registry)
@@ -77,6 +83,14 @@ def test_one_training_is_done_at_a_time_by_one(loans: Registry, tmp_path: Path, 
         assert another.trainings.claim("two", now=NOW, until=SOON) is None
         loans.trainings.fail(mine, "too few rows")
         assert claimed(another, "two").number == 2
+
+
+def test_a_lease_of_a_clock_that_was_ahead_keeps_nobody_waiting(loans: Registry) -> None:
+    asked(loans)
+    ahead = NOW + timedelta(days=400)
+    claimed(loans, now=ahead, until=ahead + timedelta(seconds=15))
+    assert claimed(loans, "two").holder == "two"
+    assert loans.trainings.claim("three", now=NOW - timedelta(seconds=14), until=SOON - timedelta(seconds=14)) is None
 
 
 def test_a_lease_that_was_not_renewed_is_anybodys_and_only_theirs(loans: Registry) -> None:
@@ -129,19 +143,25 @@ def test_a_worker_that_is_told_to_end_has_not_tried(loans: Registry) -> None:
 def test_a_version_and_the_end_of_its_training_are_one_transaction(
     loans: Registry, trained: Mapping[str, bytes]
 ) -> None:
+    loans.register("loans", trained["other"], "challenger", by=ANN, score="probabilities:1")
     asked(loans)
     mine = claimed(loans)
     theirs = claimed(loans, "two", now=LATER, until=LATER)
     with pytest.raises(LeaseLost):
-        loans.register("loans", trained["forest"], "challenger", by=RULE, score="probabilities:1", of=mine)
-    assert len(loans.versions("loans")) == 1
+        loans.register(
+            "loans", trained["forest"], "challenger", by=RULE, score="probabilities:1", of=mine, leaving={2: "it loses"}
+        )
+    assert len(loans.versions("loans")) == 2
+    assert loans.lineup("loans").challengers == (2,)  # it has not left for what never came
     version = loans.register(
         "loans", trained["forest"], "challenger", by=RULE, reason="training 1", score="probabilities:1", reference=b"r",
-        of=theirs,
+        of=theirs, leaving={1: "it reigns, and stays", 2: "it loses"},
     )  # fmt: skip
     over = loans.trainings.one("loans", 1)
     assert (over.state, over.version, over.sentence, over.is_over) == ("registered", version.number, "training 1", True)
-    assert loans.lineup("loans").challengers == (version.number,)
+    lineup = loans.lineup("loans")
+    assert (lineup.champion, lineup.challengers) == (1, (version.number,))
+    assert [decision.reason for decision in loans.decisions("loans") if decision.kind == "retire"] == ["it loses"]
     assert loans.drift.reference("loans", version.number) == b"r"
     assert loans.verified().faults == []
 

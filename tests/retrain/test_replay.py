@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gateway.columns import Array
+from registry.replay import Span
 from registry.types import Replay
 from retrain.evidence import Pairs, compare, metrics_of
 from retrain.evidence.eprocess import informed_bet
@@ -20,7 +22,7 @@ from retrain.terms import rule_of
 from tests.actors import logistic
 from tests.replays import asked, reported
 from tests.seasons import LEFT, N_ROWS, QUICK, RIGHT, TRUTH, WEAK, WRONG, ends, lives, probability, rows_of
-from tests.stage import DAY, FIRST, ME, Stage, staged
+from tests.stage import DAY, FIRST, ME, Stage, at, staged
 
 
 def replayed(stage: Stage, version: int, since: float, until: float, **more: Any) -> dict[str, Any]:
@@ -178,6 +180,52 @@ def test_what_can_never_be_said_ends_in_one_sentence(tmp_path: Path) -> None:
         assert ended.state == "failed"
         (sentence,) = (ended.report or {})["sentences"]
         assert sentence.startswith("replay, not evidence: nothing can be said, as a chunk of 30 bytes does not match")
+
+
+def test_a_clock_of_before_the_champion_came_does_not_matter(tmp_path: Path) -> None:
+    """Reigns begin at the machine's time until the caller's clock is set, which may be set to years before."""
+    with staged(tmp_path / "store") as stage:
+        stage.declare(QUICK)
+        stage.champion(logistic(WEAK))
+        stage.clock(-900)
+        number = stage.version(logistic(TRUTH))
+        span = Span(at(-950), at(-920), at(-900), {}, {}, {})
+        replay = stage.registry.replays.ask("m", number, span, trained_until=at(-999), reason="to see", by=ME)
+        stage.mirrored()
+        assert reported(stage, replay).state == "done"
+        before_it_was_kept = replace(replay, asked=replace(replay.asked, reign=None))
+        report = report_of(stage.registry, stage.reader, stage.ledger, before_it_was_kept, DAY)
+        with pytest.raises(StopIteration) as ended:
+            next(report)
+        assert ended.value.value["reign"] == 1
+
+
+def test_one_that_raises_what_nobody_expected_ends_in_one_sentence_and_the_next_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staged(tmp_path / "store") as stage:
+        stage.declare(QUICK)
+        stage.champion(logistic(WEAK))
+        lives(stage, range(2), {})
+        ends(stage, 2)
+        first, second = (asked(stage, stage.version(logistic(w)), 0, 2, as_of=4) for w in (TRUTH, LEFT))
+        stage.mirrored()
+        make = report_of
+
+        def raises_first(*given: Any) -> Any:
+            report = make(*given)
+            if given[3] == first:
+                yield next(report)
+                raise KeyError("no such thing")
+            return (yield from report)
+
+        monkeypatch.setattr("retrain.replays.report_of", raises_first)
+        assert reported(stage, second).state == "done"
+        ended = stage.registry.replays.one("m", first.number)
+        assert ended.state == "failed"
+        assert (
+            "KeyError was raised, which is a mistake of ours: 'no such thing'" in (ended.report or {})["sentences"][0]
+        )
 
 
 # --- what it must leave as it is

@@ -68,6 +68,17 @@ def test_a_store_that_nobody_serves_is_trained_by_the_command_itself(stage: Stag
     assert stage.registry.verified().faults == []
 
 
+def test_who_waits_no_longer_is_told_what_comes_of_it(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(WEEKLY)
+    ok("recipe", "m", str(file), "--data-dir", str(stage.folder))
+    ran = run("train", "m", "--reason", "it is time", "--timeout-s", "0", "--data-dir", str(stage.folder))
+    assert ran.stderr.splitlines()[-1] == (
+        "understudy: training 1 is not over after 0 s; it goes on when a retrain worker runs, or with this command"
+    )
+    assert stage.registry.trainings.one("m", 1).state == "asked"  # and nothing of it runs
+
+
 def test_what_cannot_be_trained_fails_in_one_sentence(stage: Stage, tmp_path: Path) -> None:
     store, file = ("--data-dir", str(stage.folder)), tmp_path / "recipe.toml"
     file.write_text("[triggers]\nmin_outcomes = 5000\n")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from registry.recipe import Recipe, Triggers
-from retrain.training.brakes import FUTILE, Alarm, Facts, futile, outlook
+from retrain.training.brakes import FUTILE, Alarm, Facts, leaving, outlook
 
 DAY_0 = datetime(2026, 3, 1, tzinfo=UTC)
 MONTHLY = Recipe(triggers=Triggers(every_days=30, cool_down_days=7, min_outcomes=1_000))
@@ -45,7 +45,7 @@ def test_a_month_that_has_passed_asks_once() -> None:
         ),
         (
             MONTHLY, replace(DUE, standings={2: "leading", 3: "collecting"}),
-            f"{PASSED}; held back: 2 challengers may still win, and no more than that may play",
+            f"{PASSED}; held back: 2 challengers may still win, and the recipe allows 2 to play",
         ),
         (MONTHLY, replace(DUE, standings={2: "leading", 3: "worse"}), f"calendar: {PASSED}"),
         (
@@ -83,12 +83,26 @@ def test_an_alarm_that_goes_on_is_the_same_alarm_and_another_one_cools_down() ->
     assert said(recipe, promoted) == "drift: alarm: traffic"  # of another champion it is another alarm
 
 
-def test_the_futile_leave_before_the_hopeful_and_the_worse_before_the_equal() -> None:
-    assert futile({2: "leading", 3: "collecting", 4: "better"}) is None
-    assert futile({2: "no_difference", 3: "worse", 4: "worse"}) == 3
-    assert futile({2: "leading", 5: "no_difference"}) == 5
-    assert futile({2: "behind", 5: "no_difference", 6: "behind"}) == 5
-    assert futile({2: "collecting", 6: "behind"}) == 6
+@pytest.mark.parametrize(
+    ("standings", "most", "expected"),
+    [
+        ({}, 1, ()),
+        ({2: "leading"}, 2, ()),
+        ({2: "leading", 3: "collecting", 4: "better"}, 3, None),
+        ({2: "no_difference", 3: "worse", 4: "worse"}, 3, (3,)),
+        ({2: "leading", 5: "no_difference"}, 2, (5,)),
+        ({2: "behind", 5: "no_difference", 6: "behind"}, 3, (5,)),
+        ({2: "collecting", 6: "behind"}, 2, (6,)),
+        # a person has enlisted more than the recipe allows
+        ({2: "leading", 3: "collecting", 4: "worse"}, 2, None),
+        ({2: "leading", 3: "behind", 4: "worse"}, 2, (4, 3)),
+        ({2: "behind", 3: "behind", 4: "worse"}, 1, (4, 2, 3)),
+    ],
+)
+def test_as_many_of_the_futile_leave_as_must_the_worse_before_the_equal(
+    standings: dict[int, str], most: int, expected: tuple[int, ...] | None
+) -> None:
+    assert leaving(standings, most) == expected
 
 
 standing = st.sampled_from([*FUTILE, "leading", "collecting", "better"])
@@ -120,7 +134,8 @@ def test_what_is_asked_for_has_passed_every_brake(recipe: Recipe, known: Facts) 
     assert known.under_way is None
     assert known.asked_at is None or known.at >= known.asked_at + timedelta(days=triggers.cool_down_days)
     assert known.n_matured >= triggers.min_outcomes
-    assert len(known.standings) < triggers.max_challengers or futile(known.standings) is not None
+    hopeful = [version for version, said in known.standings.items() if said not in FUTILE]
+    assert len(hopeful) < triggers.max_challengers
     assert known.n_slots_left > 0
     asks_again = outlook(recipe, replace(known, served=frozenset({found.ask.id}))).ask
     assert asks_again is None or asks_again.id != found.ask.id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,40 @@ def test_a_function_that_was_edited_is_read_again_and_leaves_no_files(tmp_path: 
         assert f"max_iter={trees}" in report.recipe
     assert [path.name for path in tmp_path.iterdir()] == ["learn.py"]
     assert sys.path == path_before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "dataset.target[:] = 0",
+        "dataset.weight[:] = 1",
+        "dataset.at[:] = dataset.at[0]",
+        "dataset.columns['amount'][:] = 0",
+        "dataset.columns['weekday'][0] = 'mon'",
+        "dataset.columns['amount'] = dataset.weight",
+    ],
+)
+def test_a_function_cannot_change_what_it_is_measured_on(tmp_path: Path, change: str) -> None:
+    columns, signal = table()
+    before = {name: values.copy() for name, values in columns.items()}
+    at, weight = np.datetime64("2025-01-01") + np.arange(600).astype("timedelta64[h]"), np.full(600, 2.0)
+    told = function(tmp_path, f"{change}\nreturn None")
+    with pytest.raises(errors.FunctionRefused, match=r"read-only|does not support item assignment"):
+        fit(columns, signal, ALL_DTYPES, "regression", at=at, weight=weight, **told)
+    for name, values in columns.items():
+        assert (values == before[name]).all() or name == "amount"
+        assert values.flags.writeable  # the caller's own are not frozen
+
+
+def test_all_of_a_training_runs_what_the_file_said_when_it_began(tmp_path: Path) -> None:
+    columns, signal = table()
+    body = f"""import pathlib
+pathlib.Path(__file__).write_text("def learn(dataset): raise KeyError('another one')")
+{TREES}return Trees(max_iter=3).fit(dataset.matrix, dataset.target)"""
+    told = function(tmp_path, body)
+    digest = hashlib.sha256((tmp_path / "learn.py").read_bytes()).hexdigest()
+    report = fit(columns, signal > 1.5, ALL_DTYPES, "binary", **told).report  # which fits twice
+    assert report.recipe.startswith(f"learn.py:learn (sha256:{digest}): HistGradientBoostingClassifier(max_iter=3)")
 
 
 WRONG: list[tuple[str, type[errors.TrainingRefused], str]] = [

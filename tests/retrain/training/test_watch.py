@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from registry.recipe import Recipe, Triggers, Window
 from registry.trainings import Training, TriggerKind
 from registry.types import Policy, Principal, TrainingReport
+from retrain.cycle import run_retrain
 from retrain.training.watch import TrainingWatch
 from tests.actors import logistic
 from tests.journals import until
@@ -164,7 +166,7 @@ def test_a_worker_that_ends_leaves_its_training_to_the_next(stage: Stage) -> Non
 @pytest.mark.parametrize(
     ("recipe", "retrain", "sentence"),
     [
-        (replace(EVERY_WEEK, window=Window(n_rows=250)), {}, "rows with an outcome: expected at least 300, got 250"),
+        (replace(EVERY_WEEK, window=Window(days=4)), {}, "rows with an outcome: expected at least 300, got 240"),
         (EVERY_WEEK, {"training_limit_s": 0.01}, "it took longer than 0.01 s (retrain.training_limit_s)"),
         (EVERY_WEEK, {"training_memory_bytes": 268_435_456}, "memory"),
     ],
@@ -184,6 +186,53 @@ def test_what_cannot_be_trained_is_one_sentence_and_the_champion_answers_on(
         assert sentence in training.sentence
         assert (lineup.champion, lineup.challengers, lineup.generation) == (1, (), 1)
         assert not list((stage.folder / "trainings").iterdir())
+
+
+def test_as_many_of_the_futile_leave_as_must_in_one_step_with_the_one_that_comes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person has enlisted one more than the recipe allows."""
+    first, second = (stage.challenger(logistic(weights)) for weights in ((0.1, 0.1), (0.2, 0.1)))
+    monkeypatch.setattr("retrain.training.runner.standings_of", lambda *_: {first: "no_difference", second: "worse"})
+    asked(stage, recipe=replace(EVERY_WEEK, triggers=replace(EVERY_WEEK.triggers, max_challengers=1)))
+    with stage.training() as watch:
+        settle(stage, watch)
+    assert stage.registry.trainings.one("m", 1).state == "registered"
+    assert stage.registry.lineup("m").challengers == (4,)
+    left = [(line.version, line.reason) for line in stage.registry.decisions("m") if line.kind == "retire"]
+    assert left == [
+        (second, "it is worse than the champion: it makes room for training 1"),
+        (first, "it makes no difference worth having: it makes room for training 1"),
+    ]
+
+
+def test_the_calendar_counts_from_the_first_row_where_the_champion_came_by_another_clock(tmp_path: Path) -> None:
+    """Whoever sets the caller's clock to the past has appointed a champion of today before."""
+    with staged(tmp_path / "store") as stage:
+        stage.declare(Policy(maturity_s=float(DAY)))
+        stage._shown = at(900)
+        stage.champion(logistic(WEAK))
+        stage._shown = None
+        stage.registry.trainings.set_recipe("m", EVERY_WEEK, by=ME)
+        with stage.training() as watch:
+            lives(stage, range(10), {}, each_day=closing(stage, watch))
+        (training,) = stage.registry.trainings.all("m")
+        assert training.reason == "7 days have passed since 4 October 2024"
+
+
+def test_a_training_goes_on_while_cohorts_are_closed_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are for minutes after a week's absence; its lease would be over in seconds."""
+    asked(stage)
+    stop = threading.Event()
+    monkeypatch.setattr("retrain.cycle.Cycle.step", lambda _: True)
+    worker = threading.Thread(target=run_retrain, args=(stage.settings, stop))
+    worker.start()
+    try:
+        until(lambda: stage.registry.trainings.one("m", 1).is_over, "the training is not over")
+    finally:
+        stop.set()
+        worker.join()
+    assert told(stage) == [(1, "registered", 2)]
 
 
 def test_a_version_that_is_no_other_is_not_registered_again(stage: Stage) -> None:
@@ -206,7 +255,7 @@ def test_where_all_may_still_win_nobody_is_added(stage: Stage) -> None:
     with stage.training() as watch:
         settle(stage, watch)
     assert stage.registry.trainings.one("m", 1).sentence == (
-        "2 challengers play, none of them futile, and the recipe allows 2: retire one"
+        "the recipe allows 2 challengers, and so many may still win: retire one"
     )
 
 
