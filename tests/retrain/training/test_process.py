@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from registry.recipe import Recipe, Triggers
 from registry.types import Policy
-from retrain.training.process import LAST_WORDS, LONGEST_LINE, TrainingProcess
+from retrain.training.process import LAST_WORDS, LONGEST_LINE, READ_BYTES, READS_AT_ONCE, TrainingProcess, _read
 from retrain.training.run import RESULT, Assignment, Refused, left_in
 from retrain.training.runner import LEASE_S, Runner
 from tests.actors import logistic
@@ -71,6 +71,12 @@ def test_what_is_written_without_end_is_not_waited_for_nor_kept(stage: Stage, tm
         assert not process.has_ended
     finally:
         process.end()
+
+
+def test_no_more_is_read_at_once_than_a_look_may_take(tmp_path: Path) -> None:
+    (tmp_path / "said").write_bytes(bytes(3 * READ_BYTES * READS_AT_ONCE))
+    with (tmp_path / "said").open("rb", buffering=0) as pipe:
+        assert len(_read(pipe)) == READ_BYTES * READS_AT_ONCE
 
 
 def test_it_fails_at_its_limit_of_time_whatever_it_writes(stage: Stage) -> None:
