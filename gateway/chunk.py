@@ -56,7 +56,11 @@ class Layout(Struct, frozen=True, dict=True):
 
 
 class Requests(Struct, array_like=True):
-    """Facts of the requests in a chunk, and of their rows. What nobody said is None, and costs one byte."""
+    """Facts of the requests in a chunk, and of their rows. What nobody said is None, and costs one byte.
+
+    A field more, here or in `Chunk`, makes other bytes of every chunk that is cold, which has to come to the checksum
+    that it was committed with: encode those of an older `format` as they were.
+    """
 
     starts: bytes
     """uint32, the first row of each request."""

@@ -116,11 +116,11 @@ class Overloaded(GatewayError):
 
 
 class JournalUnavailable(GatewayError):
-    """A record could not be committed; nothing was acknowledged."""
+    """The journal cannot be written, or read, now: no record was acknowledged that is not there."""
 
     def __init__(self, why: str, retry_after_s: int = 1) -> None:
         self.why, self.retry_after_s = why, retry_after_s
-        super().__init__(f"journal_unavailable: {why}; nothing was recorded, so nothing was answered")
+        super().__init__(f"journal_unavailable: {why}; nothing was acknowledged")
 
 
 class JournalDamaged(GatewayError):

@@ -1,4 +1,4 @@
-"""`understudy compact`: old predictions as Parquet files a day, in the store itself."""
+"""`understudy compact`: old predictions as Parquet files, in the store itself."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 10_000),
     default=30,
     show_default=True,
-    help="Only files of predictions whose last one is so many days old.",
+    help="Only files of predictions of which the last one is so many days old.",
 )
 @click.option(
     "--least-bytes",
     type=click.IntRange(0),
     default=65_536,
     show_default=True,
-    help="Leave the days of a model that take less in a file: a Parquet file for each would take more.",
+    help="Leave a model's days that take less in such a file: a Parquet file for each would take more.",
 )
 @store_options
 @json_option
 def compact(days: int, least_bytes: int, as_json: bool, config: Path | None, data_dir: str | None) -> None:
-    """Move old predictions of a store into Parquet files, one a model and day, and give back what is free then.
+    """Move old predictions of a store into Parquet files, and give back what is free then.
+
+    A file of predictions, which a gateway process has written on one day, goes as a whole, once nobody writes to it any
+    more and its last prediction is old enough: into one Parquet file for each model, day and kind of row in it.
 
     Nothing is lost or answered differently: whatever reads a prediction reads it from there, and gets the bytes that
     were recorded, or an error. It may run while the store is served, and be killed at any time; the next run goes on.

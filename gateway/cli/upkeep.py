@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,17 @@ def upkeep_of(config: Path | None, data_dir: str | None) -> Iterator[tuple[Path,
     from gateway.clock import JournalClock
     from gateway.errors import InvalidInput
     from gateway.journal import only_one
+    from gateway.locks import is_locked
     from registry.store import Registry
 
     settings = settings_of(config, data_dir)
     with failing_in_one_line():
-        if not settings.folder.exists():
+        if not (settings.folder / "registry.db").exists():
             raise InvalidInput(f"there is no store at {settings.folder}")
         clock = JournalClock(settings.clock, settings.cohorts.bucket_s)
         with Registry.open(settings.folder, now=clock.now) as registry:
             clock.refresh(registry)
+            if is_locked(settings.folder / "upkeep.lock"):
+                sys.stderr.write("another command works on the files of this store: waiting until it is done\n")
             with only_one(settings.folder, "upkeep", threading.Event()):
                 yield settings.folder, registry, clock.now()

@@ -1,6 +1,6 @@
 """Where the body of a chunk is: in its row, or, once it is cold, in a Parquet file of its day.
 
-    <store>/cold/<model>/day=2026-01-31/<writer>.<first seq>.<layout>.parquet
+    <store>/cold/<model>/day=2026-01-31/<writer>.<first seq>.<layout>.parquet      a file of predictions, and a layout
 
 A cold chunk keeps its row with its head, and its association ids stay in the index; its body is a stub: the layout and
 the checksum of the file that holds it now, and the checksum that it had itself. Whoever reads the chunk gets it rebuilt
@@ -15,7 +15,7 @@ from collections import OrderedDict
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.chunk import Chunk, decode, encode
 from gateway.errors import JournalDamaged
@@ -29,10 +29,11 @@ STUB = b"cold"
 LAYOUT_BYTES = 8
 """Of the digest of a layout, which suffice to tell the files of a day apart."""
 KEPT_BYTES = 67_108_864
-"""Row groups that are kept in memory, as the next chunk is mostly in one of them."""
-KEPT_FILES = 64
+"""Of row groups, and of footers, that are kept in memory, as the next chunk is mostly in one of them."""
 DAY_US = 86_400_000_000
 _FIRST_DAY = date(1970, 1, 1)
+CHECKSUM_BYTES = 4
+"""At the end of a chunk (`encode`)."""
 _SUMS = len(STUB) + LAYOUT_BYTES
 """Where the checksums of a stub begin."""
 
@@ -40,6 +41,11 @@ _SUMS = len(STUB) + LAYOUT_BYTES
 def is_stub(body: bytes | None) -> bool:
     """Whether the body is in a cold file."""
     return isinstance(body, bytes) and body.startswith(STUB)
+
+
+def stub_of(layout: bytes, footer_sum: bytes, body: bytes) -> bytes:
+    """What stays of a body in its row, now that it is in a cold file with that footer."""
+    return STUB + layout[:LAYOUT_BYTES] + footer_sum + body[-CHECKSUM_BYTES:]
 
 
 def cold_folder(store: Path) -> Path:
@@ -86,35 +92,34 @@ class Bodies:
             return decode(body)
         if not isinstance(model, str) or not isinstance(at_us, int):  # of a page that does not match its checksum
             raise JournalDamaged(f"chunk {seq} is cold, and where cannot be read")
-        layout, footer_sum, checksum = body[len(STUB) : _SUMS], body[_SUMS:-4], body[-4:]
-        path = cold_path(self._store, model, at_us // DAY_US, file, layout)
+        path = cold_path(self._store, model, at_us // DAY_US, file, body[len(STUB) : _SUMS])
+        footer_sum, checksum = body[_SUMS:-CHECKSUM_BYTES], body[-CHECKSUM_BYTES:]
         chunk = self._group(path, self._file(path, footer_sum), seq).chunk(seq, model)
-        if chunk is None or encode(chunk)[-4:] != checksum:
+        if chunk is None or encode(chunk)[-CHECKSUM_BYTES:] != checksum:
             raise JournalDamaged(f"what {path.relative_to(self._store)} has of chunk {seq} does not match its checksum")
         return chunk
-
-    def stub(self, file: str, model: str, at_us: int, layout: bytes, body: bytes) -> bytes:
-        """What stays of a body in its row, now that its cold file is there. Raises as `chunk`."""
-        path = cold_path(self._store, model, at_us // DAY_US, file, layout)
-        return STUB + layout[:LAYOUT_BYTES] + self._file(path).footer_sum + body[-4:]
 
     def _group(self, path: Path, file: ColdFile, seq: int) -> ColdGroup:
         key = path, file.group_of(seq)
         if key not in self._groups:
             self._groups[key] = file.group(key[1])
-            while len(self._groups) > 1 and sum(group.n_bytes for group in self._groups.values()) > KEPT_BYTES:
-                self._groups.popitem(last=False)
+            _let_go(self._groups)
         self._groups.move_to_end(key)
         return self._groups[key]
 
-    def _file(self, path: Path, footer_sum: bytes | None = None) -> ColdFile:
+    def _file(self, path: Path, footer_sum: bytes) -> ColdFile:
         if path not in self._files:
             from gateway.journal.cold_file import ColdFile  # 50 MB that only a cold chunk needs
 
             self._files[path] = ColdFile(path, footer_sum)
-            if len(self._files) > KEPT_FILES:
-                self._files.popitem(last=False)
+            _let_go(self._files)
         self._files.move_to_end(path)
-        if footer_sum not in (None, self._files[path].footer_sum):
+        if footer_sum != self._files[path].footer_sum:
             raise JournalDamaged(f"{path.relative_to(self._store)} is not the file of this chunk any more")
         return self._files[path]
+
+
+def _let_go(kept: OrderedDict[Any, Any]) -> None:
+    """Of what has not been used for longest, until the rest is small enough."""
+    while len(kept) > 1 and sum(each.n_bytes for each in kept.values()) > KEPT_BYTES:
+        kept.popitem(last=False)

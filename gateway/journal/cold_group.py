@@ -17,8 +17,10 @@ _decision_of = msgspec.json.Decoder(int | float | str | None).decode
 _FACTS = ("version", "generation", "purpose", "bucket", "secret", "told")
 _SAID = [{fact for i, fact in enumerate(OPTIONAL) if told >> i & 1} for told in range(1 << len(OPTIONAL))]
 """The optional parts by what `told` says of them."""
-_OBJECT_BYTES = 2
+_COPIES = 2
 """A row group is kept as Arrow's columns and as arrays of its inputs."""
+_STRING_BYTES = 64
+"""Of a string in such an array, beside its letters, about."""
 
 
 class ColdGroup:
@@ -27,7 +29,8 @@ class ColdGroup:
     def __init__(self, table: pa.Table, layout: Layout) -> None:
         self._digest, self._dtypes = layout.digest, tuple(layout.groups)
         self._columns = {name: table[name].combine_chunks() for name in table.column_names}
-        self.n_bytes = _OBJECT_BYTES * table.nbytes
+        n_strings = table.num_rows * len(layout.groups.get("string", ()))
+        self.n_bytes = _COPIES * table.nbytes + _STRING_BYTES * n_strings
         """About what it takes in memory."""
         self._seq, self._latency_us = self._array("seq"), self._array("latency_us")
         self._starts, self._runs = self._array("starts_request"), self._array("starts_run")

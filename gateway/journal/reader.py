@@ -5,7 +5,8 @@ cursor: writer → last seq. A writer is alive while the kernel holds its lock f
 to be dead at once, and for ever, as its number is never given again.
 
 A page that does not match its checksum holds several chunks, of which most are whole: they are read all the same, as
-each has a checksum of its own, and the one that is damaged is the only one that is lost.
+each has a checksum of its own, and the one that is damaged is the only one that is lost. Of cold ones, which lie
+together in a row group of a Parquet file, all that lie in it are.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ OLDEST_SAFE = (3, 51, 3)
 CHECKSUM_BYTES = 8
 """At the end of each page, as SQLite's checksum VFS wants them: https://sqlite.org/cksumvfs.html."""
 
+BUSY_MS = 5_000
+"""How long a lock is waited for by work that is rare; what callers wait for has limits of its own."""
+
 CLEAN, LOOSE = 2, 1
 """The `application_id` of a file: nothing that was deleted or moved has left anything in it; or it is to be shrunk."""
 
@@ -66,8 +69,10 @@ def _checksummed() -> str:
 
 
 def opened(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connection:
-    """A connection to a journal file that is there; raises apsw.Error."""
-    return apsw.Connection(str(path), flags=flags, vfs=_checksummed())
+    """A connection to a journal file that is there, which waits for locks as rare work may; raises apsw.Error."""
+    db = apsw.Connection(str(path), flags=flags, vfs=_checksummed())
+    db.set_busy_timeout(BUSY_MS)
+    return db
 
 
 @contextmanager
@@ -97,7 +102,6 @@ def connect(path: Path, schema: str, *, durability: Durability = "process", busy
     try:
         with alone_in(path.parent):  # of two that find a file empty, one would fail to make its tables
             db = opened(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-            db.set_busy_timeout(5_000)  # making the file is rare and may wait; later each commit has its own limit
             if db.pragma("page_count") == 0:
                 db.reserve_bytes(reserve=CHECKSUM_BYTES)
             db.pragma("journal_mode", "wal")
@@ -196,8 +200,11 @@ def load_layout(db: apsw.Connection, digest: bytes) -> Layout:
 
 
 def rebuild(db: apsw.Connection) -> None:
-    """Make the file as small as it can be, with nothing left of what was deleted; raises apsw.Error."""
-    db.pragma("temp_store", "memory")  # the place for temporary files is nobody's promise
+    """Make the file as small as it can be, with nothing left of what was deleted; raises apsw.Error.
+
+    It takes memory of the size of what stays: of where temporary files are, and what is left of them, nobody knows.
+    """
+    db.pragma("temp_store", "memory")
     db.execute(f"VACUUM; PRAGMA application_id = {CLEAN}")
 
 

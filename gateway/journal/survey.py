@@ -92,6 +92,7 @@ def _predictions(found: Surveyed, bodies: Bodies, path: Path, writer: int, first
     with unchecked(path) as db:
         if scalar(db, "PRAGMA user_version") == 0:
             return  # its writer was killed before it had made it, or it lost its beginning: then cursors tell
+        db.execute("BEGIN")  # its writer may be alive: rows and index are those of one moment
         indexed = Counter(rows(db, "SELECT model, hash, seq, row FROM association"))
         layouts: set[bytes] = set()
         seq = first - 1
@@ -102,7 +103,7 @@ def _predictions(found: Surveyed, bodies: Bodies, path: Path, writer: int, first
             _, model, _, _, _, at_us, _, body = row
             try:
                 chunk = bodies.chunk(path.name, seq, model, at_us, body)
-            except JournalDamaged as error:
+            except Unreadable as error:  # a cold file that cannot be reached now hides no other chunk
                 yield f"{path.name}: chunk {seq}: {error}"
                 continue
             if row[1:-1] != (chunk.model, chunk.generation, chunk.purpose, chunk.bucket, chunk.at_us, chunk.n_rows):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from gateway.archive import is_same
 from gateway.cli.commands import main
+from gateway.journal import only_one
 from gateway.journal.cold import cold_folder
 from registry.types import Policy
 from tests.actors import logistic
@@ -70,6 +74,20 @@ def test_a_store_that_there_is_not_is_told(tmp_path: Path) -> None:
     assert (ran.exit_code, ran.stdout) == (1, "")
     assert "there is no store at" in ran.stderr
     assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "photos").mkdir()
+    assert "there is no store at" in compact(tmp_path / "photos").stderr
+    assert not list((tmp_path / "photos").iterdir())
+
+
+def test_whoever_has_to_wait_for_another_one_is_told(lived: Path) -> None:
+    command = [sys.executable, "-c", "from gateway.cli.commands import main; main()", "compact"]
+    with only_one(lived, "upkeep", threading.Event()):
+        waits = subprocess.Popen([*command, "--data-dir", str(lived)], stderr=subprocess.PIPE, text=True)
+        assert waits.stderr is not None
+        said = waits.stderr.readline()
+    waits.communicate()
+    assert said == "another command works on the files of this store: waiting until it is done\n"
+    assert waits.returncode == 0
 
 
 def test_what_cannot_be_moved_is_told_and_fails(lived: Path) -> None:

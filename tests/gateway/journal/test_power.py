@@ -55,7 +55,7 @@ acknowledged = []
 
 def power_goes(what):
     acknowledged.append(what)
-    for path, content in synced.items():
+    for path, content in list(synced.items()):  # of one moment: the checkpointer syncs meanwhile
         if path.name.endswith(("-shm", "-journal")):
             continue
         copy = cuts / str(len(acknowledged)) / path.relative_to(store)
