@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from registry.recipe import CENTURY_DAYS
+
 Loss = Literal["log_loss", "brier", "cost", "absolute_error", "pinball", "reward"]
 """In the words of the rule (`retrain.evidence`)."""
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+DayCount = Annotated[float, Meta(ge=0, le=CENTURY_DAYS)]
+Seconds = Annotated[float, Meta(ge=0, le=CENTURY_DAYS * 86_400)]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=200)]
 MOST_JUDGED = 99
 """Challengers of a reign without a number of slots: the share of the last is 1 in 9,900."""
@@ -95,7 +99,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "automatic"
     maturity_s: Annotated[
-        float, Meta(ge=0, description="how long after its bucket an outcome may come and still count")
+        Seconds, Meta(description="how long after its bucket an outcome may come and still count")
     ] = 86_400.0
     default_outcome: Annotated[
         int | float | str | None, Meta(description="what a missing outcome means at maturity; none: it stays missing")
@@ -121,7 +125,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     min_minority: Annotated[int, Meta(ge=0, description="of them, of the rarer class")] = 50
     min_coverage: Annotated[Share, Meta(description="share of the rows that must have an outcome")] = 0.95
     min_span_days: Annotated[
-        float, Meta(ge=0, description="days from the first to the last; 91 or more where there are seasons")
+        DayCount, Meta(description="days from the first to the last; 91 or more where there are seasons")
     ] = 0.0
     metric: Annotated[Metric, Meta(description="by what two versions are compared")] = Metric()
     observed: Annotated[
@@ -161,10 +165,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.005
     probation_days: Annotated[
-        float,
-        Meta(
-            ge=0, description="how many days with outcomes the deposed champion is held against the new one, at least"
-        ),
+        DayCount,
+        Meta(description="how many days with outcomes the deposed champion is held against the new one, at least"),
     ] = 14.0
     probation_alpha: Annotated[float, Meta(gt=0, le=0.5, description="false rollbacks allowed a probation")] = 0.05
     detector_buckets: Annotated[
@@ -172,7 +174,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=1, description="buckets between two false alarms of the detector that follows a probation, on average"),
     ] = 1_095
     cool_down_s: Annotated[
-        Amount | None,
+        Seconds | None,
         Meta(description="how long after a rollback the rule promotes nothing; none: one maturity window"),
     ] = None
     futility: Annotated[

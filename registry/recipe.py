@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 
 Estimator = Literal["boosted_trees", "logistic_regression", "random_forest", "lightgbm", "xgboost", "function"]
 Parameter = bool | int | float | str | None
-Days = Annotated[float, Meta(gt=0)]
+CENTURY_DAYS = 36_525
+"""The longest time that any term may name: what is longer is a mistake, and no calendar has room for it."""
+Days = Annotated[float, Meta(gt=0, le=CENTURY_DAYS)]
 Count = Annotated[int, Meta(ge=1)]
 FunctionName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\.py:[A-Za-z_][A-Za-z0-9_]*$(?!\n)")]
 
@@ -41,7 +43,9 @@ class Triggers(Struct, frozen=True, forbid_unknown_fields=True):
     n_outcomes: Annotated[Count | None, Meta(description="when so many rows matured since the last one")] = None
     drift: Annotated[bool, Meta(description="when traffic, scores or outcomes have moved for sure")] = False
     performance: Annotated[bool, Meta(description="when the champion has become worse for sure")] = False
-    cool_down_days: Annotated[float, Meta(ge=0, description="between two trainings, whatever asks but a person")] = 7.0
+    cool_down_days: Annotated[
+        float, Meta(ge=0, le=CENTURY_DAYS, description="between two trainings, whatever asks but a person")
+    ] = 7.0
     min_outcomes: Annotated[int, Meta(ge=1, description="rows with an outcome that a training needs")] = 1_000
     must_win_backtest: Annotated[
         bool,

@@ -123,7 +123,7 @@ class Rows(Struct, frozen=True, eq=False):
     @property
     def unseen_classes(self) -> list[int | str]:
         """Classes that none of these rows has."""
-        return sorted(set(self.classes) - set(self.target.tolist()), key=repr)
+        return sorted(set(self.classes) - set(np.unique(self.target).tolist()), key=repr) if self.classes else []
 
     @property
     def _gap(self) -> np.timedelta64:

@@ -100,6 +100,7 @@ class Runner:
             process = TrainingProcess(Assignment(self._settings, training), self._folder(training) / _attempt(training))
         except OSError as error:
             self._registry.trainings.give_back(training, f"its process could not be started: {error}")
+            self._clear(training)
             return
         self._work = Work(training, process, time.monotonic())
         _log.info("training", model=training.model, training=training.number, reason=training.reason)
@@ -190,9 +191,13 @@ class Runner:
             return
         work.process.end()
         shutil.rmtree(work.process.folder, ignore_errors=True)
+        self._clear(work.training)
+
+    def _clear(self, training: Training) -> None:
+        """Have nothing left lying about of a training that is over."""
         with suppress(RegistryError):
-            if self._registry.trainings.one(work.training.model, work.training.number).is_over:
-                shutil.rmtree(self._folder(work.training), ignore_errors=True)
+            if self._registry.trainings.one(training.model, training.number).is_over:
+                shutil.rmtree(self._folder(training), ignore_errors=True)
 
 
 def _attempt(training: Training) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from registry.errors import LeaseLost, NoChampion, SchemaRefused, UnknownModel, UnknownTraining
 from registry.recipe import Recipe, Triggers, Window
 from registry.store import Registry
 from registry.trainings import MOST_ATTEMPTS, Training
-from registry.types import InputSchema, Principal
+from registry.types import InputSchema, Policy, Principal
 
 ANN, RULE = Principal("ann"), Principal.the_rule()
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,6 +58,23 @@ def test_a_window_of_fewer_rows_than_a_training_needs_is_refused(loans: Registry
     with pytest.raises(SchemaRefused, match=r"window.n_rows: expected 1,000 or more, as triggers.min_outcomes has it"):
         loans.trainings.set_recipe("loans", Recipe(window=Window(n_rows=999)), by=ANN)
     loans.trainings.set_recipe("loans", Recipe(window=Window(n_rows=1_000)), by=ANN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        (Recipe, "[triggers]\nevery_days = 1e12"),
+        (Recipe, "[triggers]\ncool_down_days = inf"),
+        (Recipe, "[window]\ndays = nan"),
+        (Policy, "maturity_s = 1e15"),
+        (Policy, "cool_down_s = inf"),
+        (Policy, "min_span_days = 36526"),
+    ],
+)
+def test_a_time_for_which_no_calendar_has_room_is_refused_where_it_is_said(kind: type, document: str) -> None:
+    """A worker that adds it to a date would end with an error, at every start."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.toml.decode(document, type=kind)
 
 
 def test_nothing_is_trained_that_has_nobody_to_challenge(registry: Registry, schema: InputSchema) -> None:
