@@ -6,7 +6,7 @@ All of it can be derived again (the clock apart), so it is stored plainly, and n
 from __future__ import annotations
 
 import zlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -19,6 +19,8 @@ from registry.rows import to_closed_bucket, to_document
 from registry.tables import closed_buckets, evidence, reigns, state
 from registry.types import ClosedBucket
 
+END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
+"""Where a clock stops: the longest terms (`recipe.CENTURY_DAYS`) can still be added."""
 SUMS_MARK = b"\xc1"
 """The one byte that no msgpack begins with: sums that begin with it have a CRC-32."""
 
@@ -105,10 +107,13 @@ def advance_clock(connection: Connection, to: datetime) -> None:
     """Moves the caller's clock to `to`.
 
     Raises:
-        ClockRefused: `to` is before what the clock shows, or does not say its time zone.
+        ClockRefused: `to` is before what the clock shows, or so far away that nothing can follow it, or does not say
+            its time zone.
     """
     if to.tzinfo is None:
         raise ClockRefused(f"a moment must say its time zone, and {to.isoformat()} does not")
+    if to >= END_OF_TIME:  # it would never come back from there, and times are added to what it shows
+        raise ClockRefused(f"the clock goes to {END_OF_TIME.isoformat()} at most, and not to {to.isoformat()}")
     moved = connection.execute(
         state.update().where(or_(state.c.clock.is_(None), state.c.clock <= to)).values(clock=to)
     )  # fmt: skip

@@ -260,6 +260,8 @@ def test_the_callers_clock_never_goes_back_and_is_kept(registry: Registry, me: P
     registry.set_clock(START + timedelta(days=1), by=me)
     with pytest.raises(ClockRefused, match="never goes back"):
         registry.set_clock(START, by=me)
+    with pytest.raises(ClockRefused, match="goes to 9000-01-01T00:00:00"):
+        registry.set_clock(datetime(9999, 12, 31, tzinfo=UTC), by=me)
     with pytest.raises(ClockRefused, match="time zone"):
         registry.set_clock(datetime(2027, 1, 1), by=me)  # noqa: DTZ001  # that is the point
     with Registry.open(tmp_path / "store", now=lambda: START) as again:
