@@ -249,10 +249,14 @@ def end(
     version: int | None = None,
     sentence: str,
 ) -> None:
-    """Write down what came of a training, in the transaction of the caller."""
+    """Write down what came of a training, in the transaction of the caller.
+
+    What was said of the next one was said while this one was under way: nothing is, until a worker looks again.
+    """
     ended: dict[str, Any] = {
         "state": state, "version": version, "sentence": sentence, "n_attempts": training.n_attempts,
     }  # fmt: skip
+    connection.execute(training_outlooks.delete().where(training_outlooks.c.model == training.model))
     over = {"ended_at": at, "progress": "", "holder": None, "leased_until": None}
     connection.execute(trainings.update().where(_key(training.model, training.number)).values(ended | over))
     by, detail = Principal(training.by), ended | {"training": training.number}

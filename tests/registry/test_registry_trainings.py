@@ -197,6 +197,11 @@ def test_an_outlook_takes_the_place_of_the_one_before(loans: Registry) -> None:
     for sentence in ("nothing asks", "a month has passed"):
         loans.trainings.save_outlook("loans", {"sentence": sentence})
     assert loans.trainings.outlook("loans") == {"sentence": "a month has passed"}
+    asked(loans)
+    training = claimed(loans)
+    loans.trainings.save_outlook("loans", {"sentence": "training 1 is under way"})
+    loans.trainings.fail(training, "no")
+    assert loans.trainings.outlook("loans") is None  # it is over, and nobody has looked since
 
 
 def test_what_nobody_answered_for_takes_its_recipe_along(registry: Registry, schema: InputSchema) -> None:
