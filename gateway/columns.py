@@ -23,6 +23,8 @@ NUMPY: dict[Dtype, np.dtype[Any]] = {
     "bool": np.dtype("?"),
     "string": np.dtype(object),
 }
+LARGEST = float(np.finfo(np.float32).max)
+"""What is larger is infinite to a model of floats, and no caller can send infinity."""
 _PACKED: dict[Dtype, str] = {"float32": "f", "float64": "d", "int64": "q", "bool": "?"}
 
 _FILL: dict[Dtype, Any] = {"float32": np.nan, "float64": np.nan, "string": ""}

@@ -11,7 +11,7 @@ from registry.artifacts import digest_of
 from registry.audit import append, canonical, digest_of_text
 from registry.errors import ArtifactRefused, ModelExists, ModelInUse, SchemaRefused, UnknownModel
 from registry.lookup import find_model, find_version
-from registry.rows import to_version
+from registry.rows import to_training, to_version
 from registry.schemas import check_extension, check_policy
 from registry.tables import evidence, models, proposals, recipes, schemas, versions
 from registry.types import InputSchema, Model, Policy, Principal, Signature, Task, TrainingReport, Version
@@ -90,6 +90,8 @@ def insert_version(
         return there
     latest = connection.scalar(select(func.max(versions.c.number)).where(versions.c.model == model)) or 0
     _check_suits(connection, declared, signature, latest)
+    # as it will be read: a count that stands for a number is written as one, and reigns repeat what they read
+    training = None if training is None else to_training(canonical(training))
     connection.execute(
         versions.insert().values(
             model=model,

@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from gateway.columns import LARGEST
 from registry.types import Dtype, Feature, Task
 
 N_BINS = 10
@@ -138,6 +139,7 @@ def _of_numbers(feature: Feature, values: Array) -> Bins:
     cuts = cuts_of(numbers)
     codes = np.searchsorted(np.array(cuts), there)
     counts = np.bincount(codes, minlength=len(cuts) + 1)  # every cut is a value, and the largest value is above all
+    there = np.clip(there, -LARGEST, LARGEST)  # of absurd numbers not even their sum is one
     centres = np.bincount(codes, there, len(cuts) + 1) / counts
     return Bins(
         feature.name, feature.dtype, cuts,

@@ -16,6 +16,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from gateway.chunk import Layout
+from gateway.columns import LARGEST
 from gateway.journal.arrow import numbers_of, strings_of
 from gateway.journal.sets import Located
 from retrain.drift.reference import Bins, Reference
@@ -125,8 +126,12 @@ def _counted(block: Array, bins: Sequence[Bins]) -> tuple[list[tuple[int, ...]],
     in_bins = above - np.concatenate([above[1:], np.zeros((1, len(bins)), np.int64)])
     in_bins[0] -= n_missing
     there = np.where(np.isinf(block), 0, block) if n_missing.any() else block
-    sums = there.sum(axis=1, dtype=np.float64)
-    squares = np.einsum("ij,ij->i", there, there, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = there.sum(axis=1, dtype=np.float64)
+        squares = np.einsum("ij,ij->i", there, there, dtype=np.float64)
+    if not np.isfinite(squares).all():
+        there = np.clip(there, -LARGEST, LARGEST)
+        sums, squares = there.sum(axis=1, dtype=np.float64), np.einsum("ij,ij->i", there, there, dtype=np.float64)
     counts = [(*in_bins[: len(each.cuts) + 1, k].tolist(), int(n_missing[k])) for k, each in enumerate(bins)]
     return counts, sums.tolist(), squares.tolist()
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from gateway.clock import MICROSECONDS
+from gateway.columns import LARGEST
 from gateway.journal import Ledger, PredictionReader
 from gateway.journal.table import Account, PredictionTable, Span
 from registry.recipe import Window
@@ -38,6 +39,8 @@ class Counts(Struct, frozen=True):
     n_without_outcome: int
     n_unseen: int
     """Decided otherwise, so that nobody can have seen an outcome of theirs."""
+    n_absurd: int
+    """With a number beyond float32, which no estimator takes: whoever sends one keeps no model from learning."""
     n_waiting: int
     n_erased: int
     n_damaged_chunks: int
@@ -83,16 +86,18 @@ def learnable(
     since_us = 0 if window.days is None else max(0, end_us - round(window.days * DAY_US))
     table = PredictionTable(reader, ledger, model, signatures, Span(as_of_us, since_us), bucket_us=bucket_us)
     names = [*_ORDER, "weight", "outcome", *(f"inputs.{feature.name}" for feature in model.schema.features)]
-    held, n_unseen = _Held(pa.schema([table.schema.field(name) for name in names])), 0
+    held, n_unseen, n_absurd = _Held(pa.schema([table.schema.field(name) for name in names])), 0, 0
     for batch in table.batches():
         seen = _seen(batch, model.policy)
         n_unseen += batch.num_rows - int(seen.sum())
-        is_known = batch.column("outcome").is_valid().to_numpy(zero_copy_only=False)
-        held.add(_filled(batch.select(names).filter(pa.array(seen & is_known)), model.schema.features))
+        learned = seen & batch.column("outcome").is_valid().to_numpy(zero_copy_only=False)
+        absurd = learned & _absurd(batch, model.schema.features)
+        n_absurd += int(absurd.sum())
+        held.add(_filled(batch.select(names).filter(pa.array(learned & ~absurd)), model.schema.features))
         if window.n_rows is not None and held.n_rows > 2 * window.n_rows:  # what is older is not kept in memory
             held.keep_latest(window.n_rows)
     held.keep_latest(window.n_rows)
-    return _lesson(held, model, _counts(table.account, held, n_unseen))
+    return _lesson(held, model, _counts(table.account, held, n_unseen, n_absurd))
 
 
 class _Held:
@@ -163,6 +168,16 @@ def _texts(told: float | str) -> set[str]:
     return {msgspec.json.encode(value).decode() for value in same}
 
 
+def _absurd(batch: pa.RecordBatch, features: tuple[Feature, ...]) -> NDArray[np.bool_]:
+    """Of each row whether it has a number beyond float32."""
+    found = np.zeros(batch.num_rows, bool)
+    for feature in features:
+        if feature.dtype == "float64":
+            values = batch.column(f"inputs.{feature.name}").fill_null(0.0).to_numpy(zero_copy_only=False)
+            found |= np.abs(values) > LARGEST
+    return found
+
+
 def _filled(rows: pa.RecordBatch, features: tuple[Feature, ...]) -> pa.RecordBatch:
     """The rows with what a version is given for a value that was not sent: the default, NaN or the empty string."""
     for feature in features:
@@ -175,12 +190,13 @@ def _filled(rows: pa.RecordBatch, features: tuple[Feature, ...]) -> pa.RecordBat
     return rows
 
 
-def _counts(account: Account, held: _Held, n_unseen: int) -> Counts:
+def _counts(account: Account, held: _Held, n_unseen: int, n_absurd: int) -> Counts:
     return Counts(
         n_rows=held.n_rows,
         n_older=held.n_let_go,
-        n_without_outcome=account.n_rows - n_unseen - held.n_rows - held.n_let_go,
+        n_without_outcome=account.n_rows - n_unseen - n_absurd - held.n_rows - held.n_let_go,
         n_unseen=n_unseen,
+        n_absurd=n_absurd,
         n_waiting=account.n_waiting,
         n_erased=account.n_erased,
         n_damaged_chunks=account.n_damaged_chunks,

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from gateway.columns import LARGEST
 from registry.types import Dtype, Feature, InputSchema, Metric, Task
 from retrain import errors
 from retrain.evidence import Rule
@@ -20,7 +21,6 @@ from retrain.terms import costs_of
 Columns = Mapping[str, NDArray[Any]]
 
 MIN_ROWS, MIN_CLASS_ROWS = 200, 10
-_LARGEST = float(np.finfo(np.float32).max)
 NUMPY_KINDS: dict[Dtype, tuple[str, str]] = {  # kinds of arrays that are taken, and what to say otherwise
     "float32": ("fiu", "numbers within float32"),
     "float64": ("fiu", "numbers within float32"),
@@ -201,8 +201,7 @@ def _column(feature: Feature, columns: Columns, n_rows: int) -> NDArray[Any]:
         strange = next((repr(value) for value in values.tolist() if not isinstance(value, str)), None)
         values = values.astype(object)
     else:
-        # what overflows float32 would be infinite to the estimator, and no caller can send infinity
-        too_large = values[np.abs(values) > _LARGEST] if values.dtype.kind == "f" else values[:0]
+        too_large = values[np.abs(values) > LARGEST] if values.dtype.kind == "f" else values[:0]
         strange = repr(float(too_large[0])) if len(too_large) else None
         values = values.astype(feature.dtype)
     if strange is not None:

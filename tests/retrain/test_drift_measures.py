@@ -108,6 +108,22 @@ def test_bins_are_deciles_of_the_reference_and_new_values_are_told_from_rare_one
     assert (known, rare, new) == (3, len(branch.values), len(branch.values) + 1)
 
 
+def test_absurd_numbers_are_counted_and_their_sums_are_numbers() -> None:
+    """What callers can send: neither a warning nor a mean of infinity comes of it."""
+    rng = np.random.default_rng(3)
+    columns = rows_of(rng, 200)
+    columns["income"][:4] = [1e308, 1e308, -1e308, 5e-324]
+    for reference in (reference_of(rows_of(rng, 900), SCHEMA.features, "training"),
+                      reference_of(columns, SCHEMA.features, "traffic")):  # fmt: skip
+        sketch = Sketcher(reference).sketch(page_of(columns, [200]), LAYOUT)
+        place = SCHEMA.names.index("income")
+        bins = reference.bins[place]
+        assert (
+            list(sketch.counts[place]) == np.bincount(codes_of(bins, columns["income"]), minlength=bins.n_bins).tolist()
+        )
+        assert np.isfinite([sketch.sums[place], sketch.squares[place], bins.mean, bins.sd, *bins.centres]).all()
+
+
 def test_the_factor_of_a_day_is_the_mean_over_stakes_of_the_product_of_its_bets() -> None:
     signs, tolerance = [1] * 7 + [-1] * 4 + [0] * 3, TOLERANCE
     plain = sum(math.prod(1 + stake * (s - tolerance) for s in signs) for stake in STAKES) / len(STAKES)

@@ -203,3 +203,22 @@ def test_classes_that_are_words_and_rows_that_are_gone(tmp_path: Path) -> None:
         got = lesson(stage)
         assert got.target.tolist() == ["good", "bad", "good", "good"]
         assert (got.counts.n_erased, got.counts.n_without_outcome, got.counts.n_rows) == (3, 3, 4)
+
+
+def test_whoever_sends_an_absurd_number_keeps_no_model_from_learning(tmp_path: Path) -> None:
+    """1e300 is a number to the gateway, and infinite to an estimator: its row is left out, and counted."""
+    learned = rows(98, 400)
+    trees = fit({"a": learned[:, 0], "b": learned[:, 1]}, learned[:, 0] > 0, SCHEMA, "binary")
+    with staged(tmp_path / "store") as stage:
+        stage.declare(Policy(maturity_s=float(DAY)))
+        stage.champion(trees.model_bytes)
+        lived(stage)
+        before = lesson(stage)
+        asked = rows(99)
+        asked[3, 0], asked[7, 1] = 1e300, -1e39
+        made = stage.predict(1.2, asked)
+        stage.outcomes(made, [1] * 50, 1.3)
+        after = lesson(stage)
+        assert (after.counts.n_absurd, len(after), before.counts.n_absurd) == (2, len(before) + 48, 0)
+        assert after.counts.n_without_outcome == before.counts.n_without_outcome
+        assert np.isfinite(after.columns["a"].astype(np.float32)).all()
