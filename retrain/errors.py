@@ -13,6 +13,7 @@
     ├── EstimatorRefused  the estimator does not take these rows
     ├── AnswersRefused    its answers are not finite, or not one for each class
     ├── SearchRefused     none of the candidates could be fitted and scored
+    ├── OutputUnknown     the model's versions answer something that no training can make
     ├── NotConvertible    the fitted estimator has no ONNX form
     └── ParityBroken      the ONNX form answers otherwise than the estimator did
 
@@ -128,6 +129,17 @@ class EstimatorRefused(TrainingRefused):
     def __init__(self, estimator: str, why: str) -> None:
         self.estimator, self.why = estimator, why
         super().__init__(f"{estimator} cannot be fitted to these rows: {why}")
+
+
+class OutputUnknown(TrainingRefused):
+    """The versions of the model answer something besides score and label."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        super().__init__(
+            f"the model's versions answer '{output}', and what is trained here answers as they do: it can make the "
+            "score and one label of the classes, and nothing else"
+        )
 
 
 class NotConvertible(TrainingRefused):

@@ -24,22 +24,21 @@ from skl2onnx.algebra.onnx_ops import OnnxCast, OnnxDiv, OnnxSub
 from skl2onnx.common import data_types as onnx_types
 from sklearn.preprocessing import MaxAbsScaler, RobustScaler, StandardScaler
 
+from gateway.columns import score_of
 from registry.errors import RegistryError
 from registry.onnx_model import OnnxModel, brief
 from registry.signature import ModelFacts, signature_of
 from registry.training import Conversion
-from registry.types import InputSchema, Task
+from registry.types import InputSchema
 from retrain import errors
-from retrain.training.graph import MATRIX, OUTPUT_NAMES, whole
+from retrain.training.answers import Answers
+from retrain.training.graph import MATRIX, whole
 from retrain.training.learned import Learned, named
 from retrain.training.libraries import register_converters, round_thresholds_down
 from retrain.training.rows import Rows
 
 N_PARITY_ROWS = 10_000
 OPSETS = {"": 21, "ai.onnx.ml": 3}
-SCORES: dict[Task, str] = {"binary": "probabilities:1", "multiclass": "probabilities", "regression": "prediction"}
-"""The output that is compared with the outcome, as `register --score` writes it."""
-
 CONVERSIONS: tuple[Conversion, ...] = ("plain", "float32 division", "double precision scaler")
 
 
@@ -51,14 +50,15 @@ class Converted(Struct, frozen=True):
     parity: dict[str, float]
 
 
-def converted(learned: Learned, rows: Rows, tolerance: float) -> Converted:
-    """The ONNX form: one input `(n, 1)` a feature, the same bytes in every process.
+def converted(learned: Learned, rows: Rows, tolerance: float, answers: Answers) -> Converted:
+    """The ONNX form: one input `(n, 1)` a feature, these answers, the same bytes in every process.
 
     Raises:
         NotConvertible: the estimator has no ONNX form, or the registry's runtime does not take it.
         ParityBroken: no conversion answers within `tolerance` of the estimator.
     """
-    taken = [feature.name for feature in rows.features if feature.name in OUTPUT_NAMES]
+    outputs = {output.name for output in answers.outputs}
+    taken = [feature.name for feature in rows.features if feature.name in outputs]
     if taken:
         raise errors.NotConvertible(named(learned.estimator), f"feature '{taken[0]}' has the name of an output")
     round_thresholds_down(learned.estimator)
@@ -67,9 +67,10 @@ def converted(learned: Learned, rows: Rows, tolerance: float) -> Converted:
     expected = learned.scores(rows, which)
     broken: errors.ParityBroken | None = None
     for conversion in CONVERSIONS:
-        model_bytes = whole(_body(learned, conversion), learned.encoding, rows.classes)
+        model_bytes = whole(_body(learned, conversion), learned.encoding, rows.classes, answers)
         try:
-            return Converted(model_bytes, conversion, parity(learned, model_bytes, rows, which, expected, tolerance))
+            proved = parity(learned, model_bytes, rows, which, expected, tolerance, answers.written_score)
+            return Converted(model_bytes, conversion, proved)
         except errors.ParityBroken as error:
             broken = broken or error
     assert broken is not None  # noqa: S101  # there are conversions
@@ -83,6 +84,7 @@ def parity(
     which: NDArray[np.intp],
     expected: NDArray[np.float64],
     tolerance: float,
+    score: str,
 ) -> dict[str, float]:
     """How far estimator (`expected`) and ONNX form are apart on these rows.
 
@@ -93,23 +95,23 @@ def parity(
         ParityBroken: `max` is above `tolerance`.
         NotConvertible: the registry's runtime does not take the ONNX form, or it does not answer.
     """
-    schema, score, classes = InputSchema(rows.features), SCORES[rows.task], rows.classes or None
+    schema, classes = InputSchema(rows.features), rows.classes or None
     try:
         model = OnnxModel(model_bytes)
         facts = ModelFacts(*model.declared())
-        model.bind(signature_of(facts, schema, rows.task, score=score, classes=classes))
+        signature = signature_of(facts, schema, rows.task, score=score, classes=classes)
+        model.bind(signature)
         answers = model.run({name: column[which] for name, column in rows.columns.items()})
     except RegistryError as refused:
         raise errors.NotConvertible(named(learned.estimator), str(refused)) from None
-    got = np.asarray(answers[score.partition(":")[0]], np.float64)
+    got = score_of(answers, signature)
     flips = 0
     if rows.task == "regression":
         unit = max(float(np.abs(expected).max()), 1e-30)
         expected, got = expected / unit, got / unit
     else:
-        winner = expected > 0.5 if rows.task == "binary" else expected.argmax(axis=1)
-        flips = int((winner != got.argmax(axis=1)).sum())
-        got = got[:, 1] if rows.task == "binary" else got
+        winner, won = (each > 0.5 if rows.task == "binary" else each.argmax(axis=1) for each in (expected, got))
+        flips = int((winner != won).sum())
     difference = np.abs(expected - got)
     largest = float(difference.max())
     if not largest <= tolerance:

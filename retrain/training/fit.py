@@ -8,7 +8,8 @@ send them: one ONNX input `(n, 1)` a feature, named as the feature.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 
 from registry.recipe import Recipe
 from registry.store import Registry
-from registry.types import InputSchema, Metric, Principal, Task, TrainingReport, Version
+from registry.types import InputSchema, Metric, Principal, Signature, Task, TrainingReport, Version
 from retrain import errors
 from retrain.drift.reference import Reference, Scores, cuts_of, encode, reference_of, score_counts_of
 from retrain.evidence import EvidenceError
+from retrain.training.answers import answers_of
 from retrain.training.backends import Jobs
 from retrain.training.backtest import Opponent, backtest, opponent_of
-from retrain.training.convert import SCORES, converted
+from retrain.training.convert import converted
 from retrain.training.functions import source_of
 from retrain.training.learned import Course, learn, mean_loss, named
 from retrain.training.libraries import versions
@@ -73,9 +75,10 @@ def train_and_register(
         TrainingRefused: nothing was trained, nor registered.
         RegistryError: what was trained is not taken; nothing was registered.
     """
-    declared = registry.model(model)
+    declared, known = registry.model(model), registry.versions(model)
     trained = fit(
         columns, target, declared.schema, declared.task, metric=declared.policy.metric,
+        like=known[-1].signature if known else None,
         opponent=opponent_of(registry, model) if as_ == "challenger" else None,
         at=at, weight=weight, known_after=timedelta(seconds=declared.policy.maturity_s), recipe=recipe,
         functions=functions,
@@ -101,6 +104,7 @@ def fit(
     task: Task,
     *,
     metric: Metric = DEFAULT_METRIC,
+    like: Signature | None = None,
     opponent: Opponent | None = None,
     at: NDArray[np.datetime64] | None = None,
     weight: NDArray[Any] | None = None,
@@ -119,6 +123,7 @@ def fit(
         schema: the model's.
         task: the model's.
         metric: what losses are measured by; a reward cannot be known from such rows, so then it is the task's default.
+        like: of a version of the model: what is trained answers under the same names, and as the same.
         opponent: the champion that it is tried against on rows that neither has learned from, where that is possible.
         at: moments in UTC, `(n,)`; without it the rows are taken to be in order of time.
         weight: what each row counts, `(n,)`, in learning (where the estimator takes weights) and in losses.
@@ -135,21 +140,21 @@ def fit(
         MemoryError: there is not enough.
     """
     rows = Rows.checked(columns, target, schema, task, at, weight, known_after)
+    answers = answers_of(task, rows.classes, like)
     progress(f"checked {len(rows):,} rows")
     metric = DEFAULT_METRIC if metric.loss == "reward" else metric
     earlier, later = rows.split(1.0 - HELD_OUT)
     source = source_of(recipe.function, functions) if recipe.estimator == "function" else None
     made_by = "" if source is None else f"{source.function} ({source.digest}): "
     course = Course(recipe, metric, len(rows), source)
+    with _measurable():
+        terms = rows.terms(metric)
     found = chosen(earlier, course, jobs, kept, progress)
 
     progress(f"fitting on the first {len(earlier):,} rows, to measure on the latest {len(later):,}")
-    terms = rows.terms(metric)
     scores = learn(earlier, course, found.parameters).scores(later)
-    try:
+    with _measurable():
         reference_loss = mean_loss(scores, later, metric, terms)
-    except EvidenceError as error:
-        raise errors.TargetRefused("outcomes that the metric can measure", str(error)) from None
     tried = None
     if opponent is not None and later.at is not None and earlier.is_apart(later):
         tried = backtest(opponent, later, later.at, scores, later.measured(metric))
@@ -157,7 +162,7 @@ def fit(
     progress(f"fitting on all {len(rows):,} rows")
     learned = learn(rows, course, found.parameters)
     progress("converting, and proving that it answers alike")
-    form = converted(learned, rows, recipe.tolerance)
+    form = converted(learned, rows, recipe.tolerance, answers)
     report = TrainingReport(
         n_rows=len(rows),
         trained_from=rows.moment(0),
@@ -181,4 +186,13 @@ def fit(
     happened = np.searchsorted(np.array(cuts), rows.outcome) if task == "regression" else rows.outcome
     known = Scores(cuts, answered, tuple(np.bincount(happened, minlength=len(rows.classes) or len(cuts) + 1).tolist()))
     reference = reference_of(rows.columns, rows.features, "training", scores=known)
-    return Trained(form.model_bytes, report, SCORES[task], reference, rows.classes)
+    return Trained(form.model_bytes, report, answers.written_score, reference, rows.classes)
+
+
+@contextmanager
+def _measurable() -> Iterator[None]:
+    """What the metric cannot measure is wrong with the outcomes; raises TargetRefused."""
+    try:
+        yield
+    except EvidenceError as error:
+        raise errors.TargetRefused("outcomes that the metric can measure", str(error)) from None

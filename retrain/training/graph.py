@@ -1,7 +1,6 @@
-"""The ONNX file around a converted estimator: columns as callers send them in, answers under the names of all versions.
+"""The ONNX file around a converted estimator: columns as callers send them in, answers as all versions have them.
 
-columns (n, 1) each ─▶ plain matrix ─▶ the encoding's style ─▶ estimator ─▶ probabilities (n, n_classes), label (n,)
-                                                                       or prediction (n, 1)
+columns (n, 1) each ─▶ plain matrix ─▶ the encoding's style ─▶ estimator ─▶ score (n, n_classes) or (n, 1), label (n,)
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from registry.types import Dtype
+from registry.types import Dtype, OutputTensor
+from retrain.training.answers import Answers
 from retrain.training.encoding import LOWEST, Encoding
 
 ONNX_TYPES: dict[Dtype, int] = {
@@ -27,7 +27,6 @@ ONNX_TYPES: dict[Dtype, int] = {
 }
 MATRIX = "X"
 """The one input of a converted estimator."""
-OUTPUT_NAMES = ("label", "probabilities", "prediction")
 
 
 class _Nodes:
@@ -51,24 +50,22 @@ class _Nodes:
         return name
 
 
-def whole(body: onnx.ModelProto, encoding: Encoding, classes: tuple[int | str, ...]) -> bytes:
+def whole(body: onnx.ModelProto, encoding: Encoding, classes: tuple[int | str, ...], answers: Answers) -> bytes:
     """The file, the same bytes in every process.
 
     Args:
         body: the estimator's ONNX form: its one input is `MATRIX`; its last output holds probabilities or predictions.
         encoding: makes the matrix.
         classes: in the order of the probabilities; none in regression.
+        answers: under which names, and as what.
     """
-    parts = _Nodes(encoding.names)
+    parts = _Nodes([*encoding.names, *(output.name for output in answers.outputs)])
     matrix = _styled(parts, encoding, _plain(parts, encoding))
-    answer = _body(parts, body, matrix)
-    answer = parts.add("Cast", [answer], "" if not classes else "probabilities", to=TensorProto.FLOAT)
-    if classes:
-        outputs = _labelled(parts, answer, classes)
-    else:
-        shape = parts.constant(np.array([-1, 1]))
-        parts.add("Reshape", [answer, shape], "prediction")
-        outputs = [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [None, 1])]
+    answer = parts.add("Cast", [_body(parts, body, matrix)], to=TensorProto.FLOAT)
+    outputs = [
+        _score(parts, answer, output, classes) if answers.is_score(output) else _label(parts, answer, output, classes)
+        for output in answers.outputs
+    ]
     inputs = [
         helper.make_tensor_value_info(column.name, ONNX_TYPES[column.dtype], [None, 1]) for column in encoding.columns
     ]
@@ -163,16 +160,25 @@ def _body(parts: _Nodes, body: onnx.ModelProto, matrix: str) -> str:
     return names[body.graph.output[-1].name]
 
 
-def _labelled(parts: _Nodes, probabilities: str, classes: tuple[int | str, ...]) -> list[onnx.ValueInfoProto]:
-    kind = TensorProto.STRING if isinstance(classes[0], str) else TensorProto.INT64
+def _score(parts: _Nodes, answer: str, output: OutputTensor, classes: tuple[int | str, ...]) -> onnx.ValueInfoProto:
+    """The number, the probability of the second class, or of each; `(n, 1)` or `(n, n_classes)`."""
+    if not classes:
+        answer = parts.add("Reshape", [answer, parts.constant(np.array([-1, 1]))])
+    elif output.width is None:
+        answer = _columns(parts, answer, [1])
+    parts.add("Cast", [answer], output.name, to=ONNX_TYPES[output.dtype])
+    return helper.make_tensor_value_info(output.name, ONNX_TYPES[output.dtype], [None, output.width or 1])
+
+
+def _label(
+    parts: _Nodes, probabilities: str, output: OutputTensor, classes: tuple[int | str, ...]
+) -> onnx.ValueInfoProto:
+    kind = ONNX_TYPES[output.dtype]
     # its name and its form tell the classes to whoever inspects the file
     parts.constants.append(helper.make_tensor(f"{parts.prefix}classes", kind, [len(classes)], list(classes)))
     winner = parts.add("ArgMax", [probabilities], axis=1, keepdims=0)
-    parts.add("Gather", [f"{parts.prefix}classes", winner], "label", axis=0)
-    return [
-        helper.make_tensor_value_info("label", kind, [None]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(classes)]),
-    ]
+    parts.add("Gather", [f"{parts.prefix}classes", winner], output.name, axis=0)
+    return helper.make_tensor_value_info(output.name, kind, [None])
 
 
 def _name_classes(nodes: list[onnx.NodeProto], classes: tuple[int | str, ...]) -> None:

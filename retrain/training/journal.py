@@ -23,10 +23,12 @@ from gateway.columns import LARGEST
 from gateway.journal import Ledger, PredictionReader
 from gateway.journal.table import Account, PredictionTable, Span
 from registry.recipe import Window
-from registry.types import Feature, Model, Policy, Signature
+from registry.types import Feature, Model, Policy, Signature, Task
 from retrain.cohorts import due_bucket
 
 DAY_US = 86_400 * MICROSECONDS
+LARGEST_OUTCOME = 1e30
+"""Of a regression: what losses are divided by may be no larger (`retrain.evidence.Rule.scale`)."""
 _ORDER = ("predicted_at", "writer", "seq", "row")
 
 
@@ -40,7 +42,7 @@ class Counts(Struct, frozen=True):
     n_unseen: int
     """Decided otherwise, so that nobody can have seen an outcome of theirs."""
     n_absurd: int
-    """With a number beyond float32, which no estimator takes: whoever sends one keeps no model from learning."""
+    """With a number that no estimator, or no measure, takes: whoever sends one keeps no model from learning."""
     n_waiting: int
     n_erased: int
     n_damaged_chunks: int
@@ -91,7 +93,7 @@ def learnable(
         seen = _seen(batch, model.policy)
         n_unseen += batch.num_rows - int(seen.sum())
         learned = seen & batch.column("outcome").is_valid().to_numpy(zero_copy_only=False)
-        absurd = learned & _absurd(batch, model.schema.features)
+        absurd = learned & _absurd(batch, model.schema.features, model.task)
         n_absurd += int(absurd.sum())
         held.add(_filled(batch.select(names).filter(pa.array(learned & ~absurd)), model.schema.features))
         if window.n_rows is not None and held.n_rows > 2 * window.n_rows:  # what is older is not kept in memory
@@ -168,13 +170,13 @@ def _texts(told: float | str) -> set[str]:
     return {msgspec.json.encode(value).decode() for value in same}
 
 
-def _absurd(batch: pa.RecordBatch, features: tuple[Feature, ...]) -> NDArray[np.bool_]:
-    """Of each row whether it has a number beyond float32."""
+def _absurd(batch: pa.RecordBatch, features: tuple[Feature, ...], task: Task) -> NDArray[np.bool_]:
+    """Of each row whether it has an input beyond float32, or an outcome by which nothing could be measured."""
+    limits = {f"inputs.{feature.name}": LARGEST for feature in features if feature.dtype == "float64"}
+    limits |= {"outcome": LARGEST_OUTCOME} if task == "regression" else {}
     found = np.zeros(batch.num_rows, bool)
-    for feature in features:
-        if feature.dtype == "float64":
-            values = batch.column(f"inputs.{feature.name}").fill_null(0.0).to_numpy(zero_copy_only=False)
-            found |= np.abs(values) > LARGEST
+    for name, most in limits.items():
+        found |= np.abs(batch.column(name).fill_null(0.0).to_numpy(zero_copy_only=False)) > most
     return found
 
 

@@ -98,6 +98,7 @@ def trained(settings: Settings, training: Training, candidates: Path, say: Calla
         opponent = opponent_of(registry, model.name)
     found = fit(
         lesson.columns, lesson.target, model.schema, model.task, metric=model.policy.metric, opponent=opponent,
+        like=signatures[max(signatures)],
         at=lesson.at, weight=lesson.weight, recipe=recipe,
         known_after=timedelta(seconds=model.policy.maturity_s + settings.cohorts.bucket_s),
         functions=Path(settings.retrain.functions) if settings.retrain.functions else None,

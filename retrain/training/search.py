@@ -115,8 +115,9 @@ def _check(rows: Rows, n_folds: int) -> None:
 
 def _scored(rows: Rows, course: Course, parameters: Parameters, n_folds: int) -> Candidate:
     """One candidate, wherever this runs."""
-    terms, losses = rows.terms(course.metric), []
+    losses = []
     try:
+        terms = rows.terms(course.metric)
         for fold in range(1, n_folds + 1):
             earlier, later = rows.split(fold / (n_folds + 1), (fold + 1) / (n_folds + 1))
             losses.append(mean_loss(learn(earlier, course, parameters).scores(later), later, course.metric, terms))

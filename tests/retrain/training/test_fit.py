@@ -298,6 +298,21 @@ def test_candidates_are_chosen_by_what_was_known_too(tmp_path: Path) -> None:
     assert (tmp_path / "n").read_text().split() == ["200", "450", "750", "1000"]
 
 
+def test_outcomes_that_cannot_be_measured_are_refused_in_one_sentence() -> None:
+    columns, signal = table()
+    with pytest.raises(errors.TargetRefused, match="outcomes that the metric can measure"):
+        fit(columns, np.where(signal > 1.5, 1e35, signal), ALL_DTYPES, "regression")
+
+
+def test_a_candidate_that_cannot_be_measured_is_refused_and_not_the_training() -> None:
+    """As of a product that nobody bought until last month: at first there is no scale to measure by."""
+    columns, signal = table(1_000)
+    target = np.where(np.arange(1_000) < 960, 0.0, signal)
+    with pytest.raises(errors.SearchRefused, match=r"none of 1 candidates could be tried"):
+        fit(columns, target, ALL_DTYPES, "regression", recipe=Recipe(search=Search({"max_iter": (5,)}, n_folds=2)))
+    assert fit(columns, target, ALL_DTYPES, "regression").report.scale is not None
+
+
 def test_a_benefit_is_no_unit_to_measure_by_and_no_reason_to_fail(tmp_path: Path) -> None:
     """Costs below 0 are benefits: a version that brings one loses less than nothing."""
     columns, signal = table()

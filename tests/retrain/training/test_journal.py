@@ -17,10 +17,10 @@ from gateway.clock import JournalClock
 from gateway.export import Wanted, exported, written
 from gateway.journal import Draft
 from registry.recipe import Window
-from registry.types import Feature, InputSchema, Policy
+from registry.types import Feature, InputSchema, Metric, Policy
 from retrain.training.fit import fit
 from retrain.training.journal import Lesson, learnable
-from tests.actors import SCHEMA, logistic, signature
+from tests.actors import SCHEMA, linear, logistic, signature
 from tests.stage import DAY, DAY_US, ME, Stage, at, at_us, staged
 
 DAYS = 6
@@ -222,3 +222,13 @@ def test_whoever_sends_an_absurd_number_keeps_no_model_from_learning(tmp_path: P
         assert (after.counts.n_absurd, len(after), before.counts.n_absurd) == (2, len(before) + 48, 0)
         assert after.counts.n_without_outcome == before.counts.n_without_outcome
         assert np.isfinite(after.columns["a"].astype(np.float32)).all()
+
+
+def test_whoever_says_of_an_absurd_outcome_keeps_no_model_from_learning(tmp_path: Path) -> None:
+    with staged(tmp_path / "store") as stage:
+        stage.declare(Policy(maturity_s=float(DAY), metric=Metric(loss="absolute_error")), task="regression")
+        stage.champion(linear((1.0, 0.0)))
+        made = stage.predict(0.5, rows(1))
+        stage.outcomes(made, [1e99, -2e30, *np.linspace(0, 1, 48).tolist()], 0.6)
+        found = lesson(stage)
+        assert (found.counts.n_absurd, len(found), found.target.max()) == (2, 48, 1.0)
