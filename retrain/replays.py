@@ -48,6 +48,9 @@ class ReplayDesk:
                 self._begun = self._next()
             return self._begun is not None and self._gone_on(*self._begun)
         except (GatewayError, RegistryError) as error:
+            if self._begun is not None:  # the others are not held up by it
+                replay, _ = self._begun
+                self._waiting = [*(other for other in self._waiting if other != replay), replay]
             self._begun = None
             if self._problem != str(error):
                 _log.warning("replays wait", reason=str(error), kind=type(error).__name__)

@@ -12,14 +12,17 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.columns import Array
+from gateway.errors import JournalUnavailable
 from registry.replay import Span
 from registry.types import Replay
 from retrain.evidence import Pairs, compare, metrics_of
 from retrain.evidence.eprocess import informed_bet
 from retrain.evidence.losses import paired_losses
 from retrain.replay_report import report_of
+from retrain.replays import ReplayDesk
 from retrain.terms import rule_of
 from tests.actors import logistic
+from tests.journals import until
 from tests.replays import asked, reported
 from tests.seasons import LEFT, N_ROWS, QUICK, RIGHT, TRUTH, WEAK, WRONG, ends, lives, probability, rows_of
 from tests.stage import DAY, FIRST, ME, Stage, at, staged
@@ -226,6 +229,29 @@ def test_one_that_raises_what_nobody_expected_ends_in_one_sentence_and_the_next_
         assert (
             "KeyError was raised, which is a mistake of ours: 'no such thing'" in (ended.report or {})["sentences"][0]
         )
+
+
+def test_one_that_cannot_be_reported_now_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with staged(tmp_path / "store") as stage:
+        stage.declare(QUICK)
+        stage.champion(logistic(WEAK))
+        lives(stage, range(2), {})
+        ends(stage, 2)
+        first, second = (asked(stage, stage.version(logistic(w)), 0, 2, as_of=4) for w in (TRUTH, LEFT))
+        stage.mirrored()
+        make, is_there = report_of, [False]
+
+        def reaches(*given: Any) -> Any:
+            if given[3] == first and not is_there[0]:
+                raise JournalUnavailable("a cold file cannot be reached")
+            return (yield from make(*given))
+
+        monkeypatch.setattr("retrain.replays.report_of", reaches)
+        desk = ReplayDesk(stage.registry, stage.reader, stage.ledger, stage.settings)
+        until(lambda: desk.step() and stage.registry.replays.one("m", second.number).state == "done", "it waits")
+        assert stage.registry.replays.one("m", first.number).state == "asked"
+        is_there[0] = True
+        until(lambda: desk.step() and stage.registry.replays.one("m", first.number).state == "done", "it waits")
 
 
 # --- what it must leave as it is
