@@ -27,6 +27,7 @@ from tests.serving import serving, until
 from tests.stage import Stage, staged
 
 N_CALLERS = 4
+MOST_LIVES = 10
 
 
 class Caller:
@@ -110,12 +111,18 @@ def drained(folder: Path, n: int) -> tuple[int, float]:
 
 
 def unanswered_by_a_kill(folder: Path) -> int:
-    """How many callers of the control were left without an answer."""
+    """How many callers of the control were left without an answer, in the first life in which any was.
+
+    On a full machine all of them may be between two requests at that moment.
+    """
     with staged(folder, source="server") as stage:
         stage.declare(Policy(promotion="one"))
         stage.champion(logistic(WEAK))
-        callers, _, _ = stopped_under_load(stage, signal.SIGKILL)
-    return sum(caller.unanswered is not None for caller in callers)
+        for _ in range(MOST_LIVES):
+            callers, _, _ = stopped_under_load(stage, signal.SIGKILL)
+            if n := sum(caller.unanswered is not None for caller in callers):
+                return n
+    return 0
 
 
 def test_sigterm_under_load_answers_and_keeps_all_that_was_sent(tmp_path: Path) -> None:
