@@ -203,16 +203,22 @@ def test_a_clock_of_before_the_champion_came_does_not_matter(tmp_path: Path) -> 
         assert ended.value.value["reign"] == 1
 
 
+def two_scored(stage: Stage) -> tuple[Replay, Replay]:
+    """Two replays that only their reports are missing of."""
+    stage.declare(QUICK)
+    stage.champion(logistic(WEAK))
+    lives(stage, range(2), {})
+    ends(stage, 2)
+    first, second = (asked(stage, stage.version(logistic(w)), 0, 2, as_of=4) for w in (TRUTH, LEFT))
+    stage.mirrored()
+    return first, second
+
+
 def test_one_that_raises_what_nobody_expected_ends_in_one_sentence_and_the_next_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with staged(tmp_path / "store") as stage:
-        stage.declare(QUICK)
-        stage.champion(logistic(WEAK))
-        lives(stage, range(2), {})
-        ends(stage, 2)
-        first, second = (asked(stage, stage.version(logistic(w)), 0, 2, as_of=4) for w in (TRUTH, LEFT))
-        stage.mirrored()
+        first, second = two_scored(stage)
         make = report_of
 
         def raises_first(*given: Any) -> Any:
@@ -233,12 +239,7 @@ def test_one_that_raises_what_nobody_expected_ends_in_one_sentence_and_the_next_
 
 def test_one_that_cannot_be_reported_now_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with staged(tmp_path / "store") as stage:
-        stage.declare(QUICK)
-        stage.champion(logistic(WEAK))
-        lives(stage, range(2), {})
-        ends(stage, 2)
-        first, second = (asked(stage, stage.version(logistic(w)), 0, 2, as_of=4) for w in (TRUTH, LEFT))
-        stage.mirrored()
+        first, second = two_scored(stage)
         make, is_there = report_of, [False]
 
         def reaches(*given: Any) -> Any:
