@@ -14,7 +14,7 @@
     ├── Conflict                 true a moment ago, or for another model
     ├── ModelFailed              the champion raised, or answered outside of its signature
     ├── Overloaded               more is waiting than may wait; come back in retry_after_s
-    ├── JournalUnavailable       the prediction could not be recorded, so it was not answered
+    ├── JournalUnavailable       what was to be recorded, or read, cannot be now; nothing was acknowledged
     ├── JournalDamaged           a stored chunk does not match its checksum
     └── SettingsRefused          a configuration that cannot be meant
 

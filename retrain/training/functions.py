@@ -99,7 +99,8 @@ def _loaded(source: Source) -> Callable[[Dataset], Any]:
     module.__file__ = str(source.path)
     sys.modules[module.__name__] = module  # dataclasses, and pickles of what it makes, look for it there
     try:
-        exec(compile(source.text, source.path, "exec"), module.__dict__)  # noqa: S102  # the operator's own code
+        # the operator's own code, without the `__future__` of this file
+        exec(compile(source.text, source.path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  # as above

@@ -135,8 +135,8 @@ class Runner:
 
     def _register(self, training: Training, made: Made) -> None:
         """Make it a challenger, with the training that it came of, in one transaction."""
-        leaving = self._leaving(training)
-        if leaving is None:
+        making_room = self._leaving(training)
+        if making_room is None:
             self._fail(training, _too_many(training))
             return
         if (known := self._known(training, made)) is not None:
@@ -152,7 +152,7 @@ class Runner:
             version = self._registry.register(
                 training.model, made.model_bytes, "challenger", by=Principal(training.by), reason=said,
                 score=made.score, classes=made.classes or None, training=made.report, reference=made.reference,
-                of=training, leaving=leaving,
+                of=training, leaving=making_room,
             )  # fmt: skip
         except (StoreUnreachable, LeaseLost):
             raise

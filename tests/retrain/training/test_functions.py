@@ -110,6 +110,14 @@ pathlib.Path(__file__).write_text("def learn(dataset): raise KeyError('another o
     assert report.recipe.startswith(f"learn.py:learn (sha256:{digest}): HistGradientBoostingClassifier(max_iter=3)")
 
 
+def test_its_file_is_compiled_as_it_stands(tmp_path: Path) -> None:
+    """Annotations are values, unless the file itself asks for something else."""
+    columns, signal = table()
+    told = function(tmp_path, "def inner(n: int) -> None: ...\nreturn inner.__annotations__['n']")
+    with pytest.raises(errors.FunctionRefused, match="it gave a value of type type: expected"):
+        fit(columns, signal > 1.5, ALL_DTYPES, "binary", **told)
+
+
 WRONG: list[tuple[str, type[errors.TrainingRefused], str]] = [
     ("raise KeyError('amount')", errors.FunctionRefused, "function learn.py:learn: it raised KeyError: 'amount'"),
     ("raise SystemExit(3)", errors.FunctionRefused, "function learn.py:learn: it raised SystemExit: 3"),
